@@ -1,0 +1,5 @@
+"""``python -m promptmill``."""
+
+from .driver.cli import main
+
+main()

@@ -1,0 +1,281 @@
+"""The commands that make images, and those that check whether they could."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import AddressError, TableError
+from .app import app
+from .options import (
+    DEFAULT_SERVERS,
+    BlankOption,
+    DatabaseOption,
+    DelimiterOption,
+    EncodingOption,
+    ForceOption,
+    InFlightOption,
+    JsonOption,
+    LimitOption,
+    NameOption,
+    OutArgument,
+    OutOption,
+    RetriesOption,
+    RowsOption,
+    SeedOption,
+    ServerOption,
+    SetOption,
+    TableArgument,
+    TableOption,
+    TimeoutOption,
+    VariantsOption,
+    WorkflowOption,
+)
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..ledger import JobState
+    from ..runner import Request, WorkerSettings
+
+EXAMPLES = Path(__file__).resolve().parents[2]
+
+
+@app.command()
+def run(
+    table: TableArgument,
+    workflow: WorkflowOption,
+    server: ServerOption = DEFAULT_SERVERS,
+    out: OutOption = None,
+    name: NameOption = None,
+    bindings: SetOption = [],  # noqa: B006
+    variants: VariantsOption = None,
+    seed: SeedOption = None,
+    rows: RowsOption = None,
+    limit: LimitOption = None,
+    in_flight: InFlightOption = 2,
+    timeout: TimeoutOption = 600.0,
+    retries: RetriesOption = 2,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    allow_blank: BlankOption = None,
+    database: DatabaseOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check, as `promptmill check`.")] = False,
+) -> int:
+    """Make the images of a table. Typed again after an interruption, the same command goes on."""
+    from ..runner import Request, WorkerSettings
+
+    request = Request(
+        table=table,
+        workflow=workflow,
+        servers=tuple(server),
+        name=name,
+        bindings=parse_bindings(bindings),
+        variants=variants,
+        seed=seed,
+        rows=rows,
+        limit=limit,
+        encoding=encoding,
+        delimiter=delimiter,
+        allow_blank=allow_blank,
+    )
+    if dry_run:
+        return show_check(request, Output(json=json))
+    settings = WorkerSettings(in_flight=in_flight, timeout=timeout, retries=retries)
+    return show_run(request, settings, out, database, force, Output(json=json))
+
+
+@app.command()
+def check(
+    table: TableArgument,
+    workflow: WorkflowOption,
+    server: ServerOption = DEFAULT_SERVERS,
+    name: NameOption = None,
+    bindings: SetOption = [],  # noqa: B006
+    variants: VariantsOption = None,
+    seed: SeedOption = None,
+    rows: RowsOption = None,
+    limit: LimitOption = None,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Validate every row against every server and show the plan. Queues nothing, writes nothing."""
+    from ..runner import Request
+
+    request = Request(
+        table,
+        workflow,
+        tuple(server),
+        name,
+        variants,
+        seed,
+        parse_bindings(bindings),
+        None,
+        rows,
+        limit,
+        encoding,
+        delimiter,
+    )
+    return show_check(request, Output(json=json))
+
+
+@app.command()
+def retry(
+    out: OutArgument,
+    server: ServerOption = DEFAULT_SERVERS,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only failed jobs, not quarantined or cancelled ones.")
+    ] = False,
+    table: TableOption = None,
+    in_flight: InFlightOption = 2,
+    timeout: TimeoutOption = 600.0,
+    retries: RetriesOption = 2,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Try the jobs of a run again that ended without an image."""
+    from ..ledger import JobState, Ledger
+    from ..output import existing_output
+    from ..recipe import RECIPE_FILE
+    from ..runner import Request, WorkerSettings
+
+    folder = existing_output(out, database=database)
+    ledger = Ledger(folder.ledger_url)
+    known = ledger.run(folder.run_id)
+    ledger.close()
+    if known is None:
+        raise TableError("the run in this folder was never planned", value=str(out), hint="promptmill run")
+    path = table or Path(known["table_path"])
+    if not path.is_file():
+        raise TableError("the run's table is not there any more", value=str(path), hint="--table FILE")
+    again = {JobState.FAILED} if failed else {JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
+    request = Request(path, out / RECIPE_FILE, tuple(server), encoding=encoding, delimiter=delimiter)
+    settings = WorkerSettings(in_flight=in_flight, timeout=timeout, retries=retries)
+    return show_run(request, settings, out, database, False, Output(json=json), frozenset(again))
+
+
+@app.command()
+def demo(
+    server: Annotated[
+        list[str] | None, typer.Option("--server", help="A ComfyUI server; repeat for several.")
+    ] = None,
+    bindings: SetOption = [],  # noqa: B006
+    out: OutOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Run the example table through the example workflow on your ComfyUI."""
+    from ..runner import Request, WorkerSettings
+
+    if not server:
+        Output().talk(
+            "The demo needs a running ComfyUI with a checkpoint:\n"
+            "  promptmill demo --server http://127.0.0.1:8188"
+            " --set CheckpointLoaderSimple.ckpt_name=YOUR_CHECKPOINT.safetensors\n"
+            "or: make demo ARGS='--server http://127.0.0.1:8188'"
+        )
+        return 2
+    request = Request(
+        EXAMPLES / "examples" / "products.csv",
+        EXAMPLES / "workflows" / "text_to_image.json",
+        tuple(server),
+        name="{style}/{sku}.png",
+        bindings=parse_bindings(bindings),
+    )
+    return show_run(request, WorkerSettings(), out or Path("output/demo"), None, False, Output(json=json))
+
+
+def parse_bindings(texts: Sequence[str]) -> dict[str, str]:
+    """``ADDRESS=TEMPLATE`` words as a mapping."""
+    pairs = {}
+    for text in texts:
+        address, equals, template = text.partition("=")
+        if not equals or not address.strip():
+            raise AddressError(
+                "a binding is ADDRESS=TEMPLATE", where="--set", value=text, hint="--set 'KSampler.cfg=7'"
+            )
+        pairs[address.strip()] = template
+    return pairs
+
+
+def show_run(
+    request: Request,
+    settings: WorkerSettings,
+    out: Path | None,
+    database: str | None,
+    force: bool,
+    output: Output,
+    retry: frozenset[JobState] = frozenset(),
+) -> int:
+    """Run with a live view; print the result; return the exit code."""
+    from ..runner import run as run_table
+    from .live import LiveRun
+
+    view = LiveRun(output)
+    try:
+        result = run_table(
+            request,
+            out=out,
+            database=database,
+            force=force,
+            settings=settings,
+            observer=view,
+            retry=retry,
+        )
+    finally:
+        view.end()
+    counts = {state.value: count for state, count in result.counts.items() if count}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    if result.made == 0 and result.exit_code == 0:
+        told += "; nothing was left to do"
+    else:
+        told += f"; {result.made} made now in {result.seconds:.1f} s"
+    record = {
+        "event": "end",
+        "out": str(result.out),
+        "made": result.made,
+        "seconds": round(result.seconds, 3),
+        "exit_code": result.exit_code,
+        **counts,
+    }
+    output.result(f"{told}\n{result.out / 'index.html'}", record)
+    if result.error is not None:
+        output.error(result.error)
+    return result.exit_code
+
+
+def show_check(request: Request, output: Output) -> int:
+    """Check a request and print its plan."""
+    from itertools import islice
+
+    from ...errors import Problems
+    from ..runner import prepare
+
+    prepared = prepare(request, output.talk)
+    plan = prepared.plan
+    lines = [
+        f"{prepared.jobs} jobs on {len(prepared.clients)} server(s), named {plan.pattern()}",
+        "bindings:",
+    ]
+    lines += [f"  {binding.address} = {binding.template}" for binding in plan.bindings]
+    lines += [
+        f"  {address} = {template}" for address, template in plan.automatic().items() if template == "{seed}"
+    ]
+    first = [name for job in islice(plan.resolved(Problems()), 3) for name in job.names]
+    lines.append("first files: " + ", ".join(first))
+    record = {
+        "jobs": prepared.jobs,
+        "servers": [client.url for client in prepared.clients],
+        "left_out": prepared.left_out,
+        "name": plan.pattern(),
+        "bindings": {binding.address: binding.template for binding in plan.bindings} | plan.automatic(),
+        "first_files": first,
+    }
+    output.result("\n".join(lines), record)
+    return 0

@@ -1,0 +1,114 @@
+"""An image is accepted only when it decodes to its end, and is in its place only as a whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import PromptmillError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUPERSEDED = "superseded"
+PART = ".part"
+PNG_END = b"IEND\xaeB`\x82"
+
+
+class ImageRefused(PromptmillError):
+    """The server's image is not a good one."""
+
+    code = "image"
+
+
+def decode(data: bytes, *, expected_size: tuple[int, int] | None, allow_blank: bool) -> Image:
+    """Decode an image file to its end and judge it.
+
+    :param data: the file's bytes as the server saved them.
+    :param expected_size: (width, height) in pixels, when the workflow tells it for certain.
+    :param allow_blank: accept an image of one single colour.
+    :raises ImageRefused: not an image, cut short, of another size, or blank (all-NaN latents decode to black).
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.format == "PNG" and PNG_END not in data[-64 * 1024 :]:
+            raise ImageRefused("the PNG is cut short", value=f"{len(data)} bytes without an end")
+        image.load()
+    except UnidentifiedImageError as error:
+        raise ImageRefused("the server sent something that is no image", value=data[:40]) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageRefused(f"the image cannot be decoded: {error}", value=f"{len(data)} bytes") from error
+    if expected_size and image.size != expected_size:
+        wanted = f"{expected_size[0]}x{expected_size[1]}"
+        raise ImageRefused(
+            f"the image has the wrong size, expected {wanted}", value=f"{image.width}x{image.height}"
+        )
+    if not allow_blank and _is_blank(image):
+        raise ImageRefused(
+            "the image is blank: one colour everywhere, as NaN latents give",
+            value=str(image.convert("RGB").getpixel((0, 0))),
+            hint="a VAE or model in another precision; or --allow-blank when blank images are wanted",
+        )
+    return image
+
+
+def stage(out: Path, name: str, data: bytes) -> Path:
+    """Write the bytes to a temporary sibling of ``out / name`` and force them to the disk."""
+    final = out / name
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.parent / f".{uuid.uuid4()}{PART}"
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return part
+
+
+def put_in_place(part: Path, final: Path) -> None:
+    """Rename a staged file to its final name, durably."""
+    part.replace(final)
+    if os.name == "posix":
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def set_aside(out: Path, name: str) -> str:
+    """Move a file that stands at ``out / name`` to ``superseded/``. Returns its new name."""
+    moved = free_name(out, f"{SUPERSEDED}/{name}")
+    (out / moved).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).replace(out / moved)
+    return moved
+
+
+def free_name(out: Path, name: str) -> str:
+    """``name``, or ``name`` with the first number from 2 that makes it free in ``out``."""
+    path = out / name
+    number = 2
+    while path.exists():
+        path = (out / name).with_name(f"{Path(name).stem}_{number}{Path(name).suffix}")
+        number += 1
+    return path.relative_to(out).as_posix()
+
+
+def remove_parts(out: Path) -> None:
+    """Remove what an earlier process staged and never put in place."""
+    for part in out.rglob(f".*{PART}"):
+        part.unlink()
+
+
+def made_by(path: Path, prefix: str) -> bool:
+    """Whether the image at ``path`` carries ``prefix`` in the prompt that its server embedded."""
+    return path.is_file() and prefix.encode() in path.read_bytes()
+
+
+def _is_blank(image: Image) -> bool:
+    extrema = image.convert("RGB").getextrema()
+    return all(low == high for low, high in extrema)  # type: ignore[misc]

@@ -1,0 +1,411 @@
+"""All the SQL. One connection pool, one transition function, short transactions."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ...errors import OutputError, PromptmillError
+from .database import LedgerError, open_database
+from .records import NEXT_STATES, AttemptState, ClaimedJob, JobState, OpenAttempt, PlannedJob, StoredImage
+from .schema import attempts, images, jobs, runs
+
+PLAN_CHUNK = 500
+
+
+class Ledger:
+    """A database of runs. Safe to share between the threads of one process.
+
+    :param url: see :func:`~promptmill.driver.ledger.database.open_database`.
+    :raises LedgerError: the database cannot be opened, or a record contradicts what is asked.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_database(url)
+        self._reader = self._engine.execution_options(reading=True)
+        self._insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    # Runs
+
+    def begin_run(self, run_id: str, table_path: str, table_sha256: str, fingerprint: str) -> int:
+        """Record a run or its continuation. Returns the number of this planning, its generation."""
+        with self._engine.begin() as connection:
+            known = connection.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first()
+            values = {"table_path": table_path, "table_sha256": table_sha256, "fingerprint": fingerprint}
+            if known is None:
+                connection.execute(runs.insert().values(id=run_id, **values))
+            generation: int = connection.execute(
+                runs.update()
+                .where(runs.c.id == run_id)
+                .values(generation=runs.c.generation + 1, **values)
+                .returning(runs.c.generation)
+            ).scalar_one()
+            return generation
+
+    def run(self, run_id: str) -> sa.RowMapping | None:
+        """What is recorded of a run: table_path, table_sha256, fingerprint, generation."""
+        with self._reader.connect() as connection:
+            return connection.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
+
+    def plan(self, run_id: str, generation: int, planned: Iterable[PlannedJob], *, whole: bool) -> None:
+        """Bring the run's jobs in line with the table, in one transaction.
+
+        New jobs are added as pending; unchanged ones keep their state; a changed row's earlier job is set
+        aside. With ``whole`` (no ``--rows``, no ``--limit``) unfinished jobs of rows that left the table are
+        cancelled.
+
+        :raises OutputError: a selected row would take the name of a finished row that is not selected.
+        """
+        upsert = self._insert(jobs)
+        upsert = upsert.on_conflict_do_update(
+            index_elements=["run_id", "row_id", "variant", "digest"],
+            set_={
+                "generation": generation,
+                "row_number": upsert.excluded.row_number,
+                "line": upsert.excluded.line,
+                "state": sa.case((jobs.c.current, jobs.c.state), else_=JobState.PENDING.value),
+                "current": True,
+            },
+        )
+        left_behind = sa.and_(jobs.c.run_id == run_id, jobs.c.generation < generation, jobs.c.current)
+        unfinished = jobs.c.state.in_([JobState.PENDING.value, JobState.SUBMITTED.value])
+        twin = jobs.alias("twin")
+        replaced = (
+            sa.exists()
+            .where(twin.c.run_id == run_id)
+            .where(twin.c.row_id == jobs.c.row_id)
+            .where(twin.c.variant == jobs.c.variant)
+            .where(twin.c.generation == generation)
+        )
+        with self._engine.begin() as connection:
+            for chunk in _chunks(planned, PLAN_CHUNK):
+                connection.execute(upsert, [_job_values(run_id, generation, job) for job in chunk])
+            cancelled = sa.case((unfinished, JobState.CANCELLED.value), else_=jobs.c.state)
+            connection.execute(
+                jobs.update().where(left_behind, replaced).values(current=False, state=cancelled)
+            )
+            if whole:
+                connection.execute(
+                    jobs.update()
+                    .where(left_behind, unfinished)
+                    .values(current=False, state=JobState.CANCELLED.value)
+                )
+                return
+            taken = connection.execute(
+                sa.select(jobs.c.names, jobs.c.row_id)
+                .join(twin, sa.and_(twin.c.name_key == jobs.c.name_key, twin.c.run_id == run_id))
+                .where(left_behind, jobs.c.state == JobState.DONE.value, twin.c.generation == generation)
+                .limit(1)
+            ).first()
+            if taken:
+                raise OutputError(
+                    f"a selected row would take the file name of row {taken.row_id!r}",
+                    value=taken.names.split("\n")[0],
+                    hint="give both rows names of their own, or run the whole table",
+                )
+
+    # Claims and what becomes of them
+
+    def claim(
+        self, run_id: str, generation: int, server: str, *, prefer: str | None, avoid: Iterable[str]
+    ) -> ClaimedJob | None:
+        """Take the next pending job and record its attempt before anything is sent.
+
+        :param prefer: the model key that the server has loaded; its rows come first.
+        :param avoid: the model keys that other servers work on; their rows come last.
+        """
+        attempt_id = str(uuid.uuid4())
+        prefix = f"promptmill/{run_id[:8]}/{attempt_id[:2]}/{attempt_id}"
+        base = (
+            sa.select(jobs.c.id)
+            .where(
+                jobs.c.run_id == run_id,
+                jobs.c.generation == generation,
+                jobs.c.state == JobState.PENDING.value,
+            )
+            .order_by(jobs.c.model_key, jobs.c.failures, jobs.c.row_number, jobs.c.variant)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        choices = [base]
+        if others := sorted(set(avoid)):
+            choices.insert(0, base.where(jobs.c.model_key.not_in(others)))
+        if prefer is not None:
+            choices.insert(0, base.where(jobs.c.model_key == prefer))
+        with self._engine.begin() as connection:
+            for choice in choices:
+                row = connection.execute(
+                    jobs.update()
+                    .where(jobs.c.id == choice.scalar_subquery())
+                    .values(state=JobState.SUBMITTED.value, attempts=jobs.c.attempts + 1)
+                    .returning(*_CLAIM_COLUMNS, jobs.c.attempts)
+                ).first()
+                if row is None:
+                    continue
+                connection.execute(
+                    attempts.insert().values(
+                        id=attempt_id,
+                        job_id=row.id,
+                        number=row.attempts,
+                        server=server,
+                        prefix=prefix,
+                        state=AttemptState.OPEN.value,
+                    )
+                )
+                return _claimed(row, attempt_id, prefix)
+        return None
+
+    def open_attempts(self, run_id: str) -> list[tuple[OpenAttempt, bool]]:
+        """Attempts of an earlier process, each with whether its job still waits for it."""
+        query = (
+            sa.select(
+                *_CLAIM_COLUMNS,
+                jobs.c.state,
+                attempts.c.id.label("attempt_id"),
+                attempts.c.prefix,
+                attempts.c.server,
+            )
+            .join(attempts, attempts.c.job_id == jobs.c.id)
+            .where(jobs.c.run_id == run_id, attempts.c.state == AttemptState.OPEN.value)
+            .order_by(attempts.c.created_at)
+        )
+        with self._reader.connect() as connection:
+            return [
+                (
+                    OpenAttempt(row.server, _claimed(row, row.attempt_id, row.prefix)),
+                    row.state == JobState.SUBMITTED.value,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def complete(
+        self, run_id: str, job: ClaimedJob, stored: list[StoredImage], seconds: float | None
+    ) -> None:
+        """Record the images of an attempt as the job's, and the job as done."""
+        with self._engine.begin() as connection:
+            self._move(connection, job.job_id, JobState.DONE, error_code="", error="")
+            self._end(connection, job.attempt_id, AttemptState.ACCEPTED, seconds=seconds)
+            connection.execute(
+                images.insert(),
+                [
+                    {
+                        "run_id": run_id,
+                        "job_id": job.job_id,
+                        "attempt_id": job.attempt_id,
+                        "ordinal": ordinal,
+                        "file": image.file,
+                        "file_key": image.file_key,
+                        "sha256": image.sha256,
+                        "width": image.width,
+                        "height": image.height,
+                        "size": image.size,
+                        "thumbnail": image.thumbnail,
+                    }
+                    for ordinal, image in enumerate(stored, start=1)
+                ],
+            )
+
+    def fail(
+        self, job: ClaimedJob, error: PromptmillError, *, limit: int, killed_server: bool = False
+    ) -> JobState:
+        """Record a failed attempt; the job is tried again until it has failed ``limit`` times.
+
+        A job that took its server down each time is quarantined. Returns the job's new state.
+        """
+        message = error.message
+        with self._engine.begin() as connection:
+            before = connection.execute(
+                sa.select(jobs.c.failures, jobs.c.kills).where(jobs.c.id == job.job_id)
+            ).one()
+            failures, kills = before.failures + 1, before.kills + killed_server
+            state = JobState.PENDING
+            if failures >= limit:
+                state = JobState.QUARANTINED if kills == failures else JobState.FAILED
+            counted = {"failures": failures, "kills": kills}
+            self._move(connection, job.job_id, state, error_code=error.code, error=message, **counted)
+            self._end(connection, job.attempt_id, AttemptState.FAILED, code=error.code, error=message)
+        return state
+
+    def release(
+        self, job: ClaimedJob, how: AttemptState, reason: str, *, to: JobState = JobState.PENDING
+    ) -> None:
+        """End an attempt without blame: its job waits again (or is cancelled)."""
+        with self._engine.begin() as connection:
+            self._move(connection, job.job_id, to)
+            self._end(connection, job.attempt_id, how, code=how.value, error=reason)
+
+    def end_orphan(self, attempt_id: str, reason: str) -> None:
+        """Record that an attempt ended after its job had been settled otherwise."""
+        with self._engine.begin() as connection:
+            self._end(
+                connection, attempt_id, AttemptState.ORPHANED, code=AttemptState.ORPHANED.value, error=reason
+            )
+
+    def retry(self, run_id: str, states: Iterable[JobState]) -> int:
+        """Put jobs that ended without images back to pending. Returns how many."""
+        wanted = [state.value for state in states]
+        with self._engine.begin() as connection:
+            return connection.execute(
+                jobs.update()
+                .where(jobs.c.run_id == run_id, jobs.c.current, jobs.c.state.in_(wanted))
+                .values(state=JobState.PENDING.value, failures=0, kills=0, error_code="", error="")
+            ).rowcount
+
+    def set_aside(self, run_id: str, file_key: str, new_file: str, new_key: str) -> None:
+        """An accepted image of an earlier job was moved: record its new place."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                images.update()
+                .where(images.c.run_id == run_id, images.c.file_key == file_key)
+                .values(file=new_file, file_key=new_key)
+            )
+
+    @staticmethod
+    def _move(connection: sa.Connection, job_id: int, to: JobState, **values: Any) -> None:
+        """The only way a job changes its state once it is planned."""
+        before = [state.value for state, following in NEXT_STATES.items() if to in following]
+        moved = connection.execute(
+            jobs.update()
+            .where(jobs.c.id == job_id, jobs.c.state.in_(before))
+            .values(state=to.value, **values)
+        )
+        if moved.rowcount != 1:
+            raise LedgerError(f"job {job_id} cannot become {to.value} now")
+
+    @staticmethod
+    def _end(
+        connection: sa.Connection,
+        attempt_id: str,
+        state: AttemptState,
+        *,
+        seconds: float | None = None,
+        code: str = "",
+        error: str = "",
+    ) -> None:
+        connection.execute(
+            attempts.update()
+            .where(attempts.c.id == attempt_id)
+            .values(state=state.value, ended_at=sa.func.now(), seconds=seconds, error_code=code, error=error)
+        )
+
+    # Views for people
+
+    def counts(self, run_id: str, generation: int | None = None) -> dict[JobState, int]:
+        """Current jobs by state: of the whole run, or of one planning and what is still submitted from before."""
+        query = (
+            sa.select(jobs.c.state, sa.func.count())
+            .where(jobs.c.run_id == run_id, jobs.c.current)
+            .group_by(jobs.c.state)
+        )
+        if generation is not None:
+            here = sa.or_(jobs.c.generation == generation, jobs.c.state == JobState.SUBMITTED.value)
+            query = query.where(here)
+        with self._reader.connect() as connection:
+            found = {JobState(state): count for state, count in connection.execute(query)}
+        return {state: found.get(state, 0) for state in JobState}
+
+    def entries(self, run_id: str) -> Iterator[sa.RowMapping]:
+        """A line per image, and per current job without one, in table order."""
+        accepted = sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.state == AttemptState.ACCEPTED.value)
+        of_attempt = images.c.attempt_id == attempts.c.id
+        query = (
+            sa.select(
+                jobs.c.row_id,
+                jobs.c.row_number,
+                jobs.c.variant,
+                jobs.c.prompt,
+                jobs.c.negative,
+                jobs.c.seed,
+                jobs.c.state,
+                jobs.c.attempts,
+                jobs.c.error,
+                attempts.c.server,
+                attempts.c.seconds,
+                images.c.ordinal,
+                images.c.file,
+                images.c.sha256,
+                images.c.width,
+                images.c.height,
+                images.c.thumbnail,
+            )
+            .select_from(jobs.outerjoin(attempts, accepted).outerjoin(images, of_attempt))
+            .where(jobs.c.run_id == run_id, jobs.c.current)
+            .order_by(jobs.c.row_number, jobs.c.variant, images.c.ordinal)
+        )
+        with self._reader.connect() as connection:
+            yield from connection.execution_options(yield_per=1000).execute(query).mappings()
+
+    def attempts(self, run_id: str, row_id: str | None = None) -> list[sa.RowMapping]:
+        """Every attempt of a run (or of one row) in the order they were made."""
+        query = (
+            sa.select(jobs.c.row_id, jobs.c.variant, jobs.c.names, attempts)
+            .join(attempts, attempts.c.job_id == jobs.c.id)
+            .where(jobs.c.run_id == run_id)
+            .order_by(attempts.c.created_at, attempts.c.number)
+        )
+        if row_id is not None:
+            query = query.where(jobs.c.row_id == row_id)
+        with self._reader.connect() as connection:
+            return list(connection.execute(query).mappings())
+
+
+_CLAIM_COLUMNS = (
+    jobs.c.id,
+    jobs.c.row_id,
+    jobs.c.row_number,
+    jobs.c.variant,
+    jobs.c.names,
+    jobs.c.inputs,
+    jobs.c.model_key,
+)
+
+
+def _claimed(row: Any, attempt_id: str, prefix: str) -> ClaimedJob:
+    return ClaimedJob(
+        job_id=row.id,
+        row_id=row.row_id,
+        row_number=row.row_number,
+        variant=row.variant,
+        names=tuple(row.names.split("\n")),
+        inputs=json.loads(row.inputs),
+        model_key=row.model_key,
+        attempt_id=attempt_id,
+        prefix=prefix,
+    )
+
+
+def _job_values(run_id: str, generation: int, job: PlannedJob) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "row_id": job.row_id,
+        "variant": job.variant,
+        "digest": job.digest,
+        "generation": generation,
+        "current": True,
+        "row_number": job.row_number,
+        "line": job.line,
+        "names": "\n".join(job.names),
+        "name_key": job.name_key,
+        "inputs": json.dumps(job.inputs, ensure_ascii=False),
+        "prompt": job.prompt,
+        "negative": job.negative,
+        "seed": None if job.seed is None else str(job.seed),
+        "model_key": job.model_key,
+        "state": JobState.PENDING.value,
+    }
+
+
+def _chunks(items: Iterable[PlannedJob], size: int) -> Iterator[list[PlannedJob]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

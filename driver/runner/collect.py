@@ -1,0 +1,176 @@
+"""From "the server says it has ended" to verified, named, recorded images."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ...errors import PromptmillError
+from ...table import name_key
+from .. import images
+from ..comfy import ComfyClient, ExecutionError, ImageMissing, ImageRef, JobState, Lookup
+from ..ledger import ClaimedJob, Ledger, StoredImage
+from ..recipe import Recipe
+from ..report import save_thumbnail
+from ..workflow import Graph, Target
+
+
+class ExecutionFailed(PromptmillError):
+    """A node raised an exception."""
+
+    code = "execution"
+
+    def __init__(self, error: ExecutionError | None) -> None:
+        self.kind = error.kind if error else "other"
+        text = (
+            f"{error.node_type} #{error.node_id}: {error.exception_type}: {error.message}" if error else None
+        )
+        super().__init__(text)
+
+
+class DiskTrouble(PromptmillError):
+    """The output folder cannot be written."""
+
+    code = "disk"
+    exit_code = 1
+
+
+class End(Enum):
+    """What collecting an attempt came to."""
+
+    ACCEPTED = "accepted"
+    """Its images are in place and recorded."""
+    NOT_YET = "not yet"
+    """The server still has it queued or running."""
+    REFUSED = "refused"
+    """It failed, or its images are not good."""
+    CANCELLED = "cancelled"
+    """It was interrupted at the server."""
+    UNKNOWN = "unknown"
+    """The server does not know it, and its files are nowhere."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of collecting one attempt, with what goes with it."""
+
+    end: End
+    files: tuple[str, ...] = ()
+    seconds: float | None = None
+    error: PromptmillError | None = None
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Collects attempts into one output folder. Safe to call from several threads."""
+
+    out: Path
+    run_id: str
+    ledger: Ledger
+    graph: Graph
+    recipe: Recipe
+    targets: Mapping[str, Target]
+
+    def values(self, job: ClaimedJob) -> dict[Target, Any]:
+        """The job's recorded inputs under their targets."""
+        return {self.targets[address]: value for address, value in job.inputs.items()}
+
+    def collect(self, client: ComfyClient, job: ClaimedJob) -> Outcome:
+        """Ask the server about an attempt and, when it has ended, bring its images home.
+
+        :raises ServerGone: the server cannot be asked now.
+        :raises DiskTrouble: the output folder or the ledger cannot be written.
+        """
+        found = client.lookup(job.attempt_id)
+        if found.state in (JobState.PENDING, JobState.RUNNING):
+            return Outcome(End.NOT_YET, running=found.state is JobState.RUNNING)
+        if found.state is JobState.CANCELLED:
+            return Outcome(End.CANCELLED)
+        if found.state is JobState.FAILED:
+            return Outcome(End.REFUSED, error=ExecutionFailed(found.error))
+        try:
+            if found.state is JobState.DONE:
+                return self._keep(job, self._fetched(client, job, found), found.seconds)
+            return self._recovered(client, job)
+        except (images.ImageRefused, ImageMissing) as error:
+            return Outcome(End.REFUSED, error=error)
+        except OSError as error:
+            raise DiskTrouble(
+                "no space is left for the images" if error.errno == errno.ENOSPC else str(error),
+                where=str(self.out),
+                hint="make room, then type the same command again: it goes on",
+            ) from error
+
+    def _fetched(self, client: ComfyClient, job: ClaimedJob, found: Lookup) -> list[bytes]:
+        saved = [image for image in found.outputs if image.type == "output"]
+        if not saved:
+            raise images.ImageRefused(
+                "the workflow ended without saving an image",
+                hint="a node before the saver may have blocked it",
+            )
+        if len(saved) < len(job.names):
+            raise images.ImageRefused(
+                f"the workflow saved too few images, expected {len(job.names)}", value=len(saved)
+            )
+        return [client.fetch(image) for image in saved]
+
+    def _recovered(self, client: ComfyClient, job: ClaimedJob) -> Outcome:
+        """The server forgot the attempt: its file may be in place already, or still on the server's disk."""
+        finals = [self.out / name for name in job.names]
+        if all(images.made_by(final, job.prefix) for final in finals):
+            return self._keep(job, [final.read_bytes() for final in finals], None)
+        folder, _, stem = job.prefix.rpartition("/")
+        guesses = [
+            ImageRef(f"{stem}_{number:05}_.png", folder, "output", "")
+            for number in range(1, len(job.names) + 1)
+        ]
+        try:
+            return self._keep(job, [client.fetch(guess) for guess in guesses], None)
+        except (images.ImageRefused, ImageMissing):
+            return Outcome(End.UNKNOWN)
+
+    def _keep(self, job: ClaimedJob, files: list[bytes], seconds: float | None) -> Outcome:
+        size = self.graph.expected_size(self.values(job))
+        decoded = [
+            images.decode(data, expected_size=size, allow_blank=self.recipe.allow_blank) for data in files
+        ]
+        parts = []
+        try:
+            for data in files:
+                parts.append(images.stage(self.out, job.names[0], data))
+            stored = []
+            for number, (data, picture, part) in enumerate(zip(files, decoded, parts, strict=True)):
+                name = self._name(job, number)
+                digest = hashlib.sha256(data).hexdigest()
+                thumbnail = save_thumbnail(picture, self.out, digest)
+                (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+                self._make_way(job, name)
+                images.put_in_place(part, self.out / name)
+                stored.append(
+                    StoredImage(
+                        name, name_key(name), digest, picture.width, picture.height, len(data), thumbnail
+                    )
+                )
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
+        self.ledger.complete(self.run_id, job, stored, seconds)
+        return Outcome(End.ACCEPTED, tuple(image.file for image in stored), seconds)
+
+    def _name(self, job: ClaimedJob, number: int) -> str:
+        if number < len(job.names):
+            return job.names[number]
+        last = Path(job.names[-1])
+        return images.free_name(self.out, last.with_name(f"{last.stem}_{number + 1}{last.suffix}").as_posix())
+
+    def _make_way(self, job: ClaimedJob, name: str) -> None:
+        final = self.out / name
+        if final.exists() and not images.made_by(final, job.prefix):
+            moved = images.set_aside(self.out, name)
+            self.ledger.set_aside(self.run_id, name_key(name), moved, name_key(moved))

@@ -1,0 +1,518 @@
+"""One server's thread: keeps the server full, notices what ends, and judges what goes wrong."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from ...errors import PromptmillError, ServerError
+from ..comfy import (
+    Ambiguous,
+    ComfyClient,
+    Event,
+    EventKind,
+    EventStream,
+    NotSent,
+    Progress,
+    Rejected,
+    ServerGone,
+)
+from ..ledger import AttemptState, ClaimedJob, JobState, Ledger
+from ..workflow import Graph
+from .board import Board, RunEvent, ServerState
+from .collect import Collector, DiskTrouble, End, ExecutionFailed, Outcome
+
+POLL_SECONDS = 2.0
+"""How often an attempt is looked up when no message hurries it."""
+TICK_SECONDS = 0.25
+PROBE_SECONDS = (0.5, 1.0, 2.0, 5.0)
+"""Waits between the probes of a server that does not answer."""
+HANDOVER_SECONDS = 10.0
+"""After so long without an answer a server's jobs go to the others."""
+REACTION_SECONDS = 15.0
+"""How long a server may take to drop a prompt that was cancelled."""
+STRIKES = 3
+"""Device errors or refusals running after which a server is left."""
+FALLS = 5
+"""Falls without a finished job in between after which a server is left."""
+
+
+class Stuck(PromptmillError):
+    """No progress within the time allowed."""
+
+    code = "timeout"
+
+
+class Vanished(PromptmillError):
+    """The server dropped the prompt without a trace; somebody may have cancelled it."""
+
+    code = "vanished"
+
+
+class ServerDied(PromptmillError):
+    """The server went down while it worked on this row."""
+
+    code = "server_died"
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How patient a worker is. Seconds."""
+
+    in_flight: int = 2
+    timeout: float = 600.0
+    retries: int = 2
+
+    @property
+    def limit(self) -> int:
+        """How many failed attempts end a job."""
+        return self.retries + 1
+
+
+@dataclass
+class Flight:
+    """An open attempt on this worker's server. Times are of the monotonic clock."""
+
+    job: ClaimedJob
+    adopted: bool = False
+    doubtful: bool = False
+    started: bool = False
+    collecting: bool = False
+    hurry: bool = False
+    sign: float = field(default_factory=time.monotonic)
+    asked: float = field(default_factory=time.monotonic)
+    unknown: float | None = None
+    cancelled: float | None = None
+
+
+@dataclass(frozen=True)
+class _Collected:
+    flight: Flight
+    outcome: Outcome | None
+    error: Exception | None
+
+
+class ServerWorker(threading.Thread):
+    """Runs jobs on one server until none remain, the run is stopped, or the server is of no more use."""
+
+    def __init__(
+        self,
+        client: ComfyClient,
+        *,
+        run_id: str,
+        generation: int,
+        ledger: Ledger,
+        graph: Graph,
+        collector: Collector,
+        on_cancel: str,
+        settings: WorkerSettings,
+        board: Board,
+        pool: Executor,
+        stop: threading.Event,
+        adopted: list[ClaimedJob],
+    ) -> None:
+        super().__init__(name=f"worker of {client.url}", daemon=True)
+        self._client = client
+        self._run_id = run_id
+        self._generation = generation
+        self._ledger = ledger
+        self._graph = graph
+        self._collector = collector
+        self._on_cancel = on_cancel
+        self._settings = settings
+        self._board = board
+        self._line = board.add_server(client.url)
+        self._pool = pool
+        self._stop_asked = stop
+        self._inbox: queue.SimpleQueue[Event | _Collected] = queue.SimpleQueue()
+        self._flights = {job.attempt_id: Flight(job, adopted=True) for job in adopted}
+        self._released: set[str] = set()
+        self._stream = EventStream(client.url, self._inbox.put, ours=self._is_ours)
+        self._server_sign = time.monotonic()
+        self._down_since: float | None = None
+        self._falls = 0
+        self._strikes = 0
+        self._stuck_looks = 0
+
+    # The loop
+
+    def run(self) -> None:
+        """Work until there is nothing left to do here."""
+        self._stream.start()
+        try:
+            for flight in list(self._flights.values()):
+                self._collect(flight)
+            while self._in_use():
+                if self._down_since is not None:
+                    self._probe()
+                else:
+                    self._fill()
+                self._listen()
+                self._poll()
+                self._watch()
+            self._take_back()
+        except PromptmillError as error:
+            self._board.stop_for(error)
+        except Exception as error:
+            self._board.stop_for(PromptmillError(f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            self._stream.stop()
+
+    def _in_use(self) -> bool:
+        if self._stop_asked.is_set() or self._board.fatal:
+            return False
+        return self._line.state is not ServerState.LEFT and self._board.remaining() > 0
+
+    def _fill(self) -> None:
+        waiting = sum(flight.collecting for flight in self._flights.values())
+        while (
+            len(self._flights) - waiting < self._settings.in_flight
+            and waiting <= 2 * self._settings.in_flight
+        ):
+            if self._stop_asked.is_set() or self._down_since is not None:
+                return
+            job = self._ledger.claim(
+                self._run_id,
+                self._generation,
+                self._client.url,
+                prefer=self._line.model_key,
+                avoid=self._board.models_elsewhere(self._client.url),
+            )
+            if job is None:
+                return
+            self._line.model_key = job.model_key
+            self._board.moved(JobState.PENDING, JobState.SUBMITTED)
+            self._submit(job)
+        self._line.in_flight = len(self._flights)
+
+    def _submit(self, job: ClaimedJob) -> None:
+        flight = self._flights[job.attempt_id] = Flight(job)
+        api, workflow = self._graph.inject(self._collector.values(job), job.prefix)
+        try:
+            self._client.submit(job.attempt_id, api, client_id=self._stream.client_id, workflow=workflow)
+        except Rejected as error:
+            self._fail(flight, error)
+            self._strike(f"it refuses prompts: {error.message}")
+        except NotSent as error:
+            self._release(flight, AttemptState.LOST, error.message)
+            self._fall(error)
+        except Ambiguous:
+            flight.doubtful = True
+        except ServerError as error:
+            self._release(flight, AttemptState.LOST, error.message)
+            self._leave(error.message)
+
+    def _listen(self) -> None:
+        """Handle what has arrived; wait a tick when nothing has."""
+        timeout = TICK_SECONDS
+        while True:
+            try:
+                item = self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            timeout = 0.0
+            if isinstance(item, _Collected):
+                self._judge(item)
+            else:
+                self._hear(item)
+
+    def _hear(self, event: Event) -> None:
+        now = self._server_sign = time.monotonic()
+        if event.kind in (EventKind.CONNECTED, EventKind.DISCONNECTED):
+            for flight in self._flights.values():
+                flight.asked = now - POLL_SECONDS
+        if event.prompt_id in self._released and event.kind is EventKind.FINISHED:
+            self._released.discard(event.prompt_id)
+            self._ledger.end_orphan(
+                event.prompt_id, "it ended after its job had been given to another attempt"
+            )
+        found = self._flights.get(event.prompt_id or "")
+        if found is None:
+            return
+        found.sign = now
+        found.started = True
+        if isinstance(event.data, Progress):
+            self._line.progress = f"row {found.job.row_number} {event.data.value:g}/{event.data.max:g}"
+        if event.kind is EventKind.FINISHED:
+            self._collect(found)
+
+    def _is_ours(self, prompt_id: str) -> bool:
+        return prompt_id in self._flights or prompt_id in self._released
+
+    def _poll(self) -> None:
+        now = time.monotonic()
+        for flight in list(self._flights.values()):
+            if not flight.collecting and now - flight.asked >= POLL_SECONDS and self._down_since is None:
+                self._collect(flight)
+
+    # Bringing home
+
+    def _collect(self, flight: Flight) -> None:
+        if flight.collecting:
+            flight.hurry = True
+            return
+        flight.collecting = True
+        flight.asked = time.monotonic()
+        self._pool.submit(self._collect_in_pool, flight)
+
+    def _collect_in_pool(self, flight: Flight) -> None:
+        try:
+            self._inbox.put(_Collected(flight, self._collector.collect(self._client, flight.job), None))
+        except Exception as error:
+            self._inbox.put(_Collected(flight, None, error))
+
+    def _judge(self, item: _Collected) -> None:
+        flight, outcome = item.flight, item.outcome
+        flight.collecting = False
+        flight.asked = time.monotonic()
+        if isinstance(item.error, ServerGone):
+            self._fall(item.error)
+        elif isinstance(item.error, ServerError):
+            self._fail(flight, item.error)
+        elif isinstance(item.error, DiskTrouble):
+            self._board.stop_for(item.error)
+            self._release(flight, AttemptState.LOST, item.error.message)
+        elif item.error is not None:
+            raise item.error
+        elif outcome is not None:
+            judges = {
+                End.ACCEPTED: self._accepted,
+                End.NOT_YET: self._not_yet,
+                End.REFUSED: self._refused,
+                End.CANCELLED: self._cancelled,
+                End.UNKNOWN: self._unknown,
+            }
+            judges[outcome.end](flight, outcome)
+        self._line.in_flight = len(self._flights)
+
+    def _accepted(self, flight: Flight, outcome: Outcome) -> None:
+        del self._flights[flight.job.attempt_id]
+        self._line.done += 1
+        self._falls = self._strikes = 0
+        self._board.moved(JobState.SUBMITTED, JobState.DONE)
+        self._tell("done", flight, files=outcome.files, seconds=outcome.seconds)
+
+    def _not_yet(self, flight: Flight, outcome: Outcome) -> None:
+        flight.unknown = None
+        flight.doubtful = False
+        if flight.hurry:
+            flight.hurry = False
+            self._collect(flight)
+        if outcome.running and not flight.started:
+            flight.started = True
+            flight.sign = self._server_sign = time.monotonic()
+
+    def _refused(self, flight: Flight, outcome: Outcome) -> None:
+        error = outcome.error
+        assert error is not None
+        kind = error.kind if isinstance(error, ExecutionFailed) else "other"
+        self._fail(flight, error)
+        if kind == "out_of_memory":
+            self._client.free()
+        if kind == "cuda":
+            self._strike(f"device errors: {error.message}")
+
+    def _cancelled(self, flight: Flight, _outcome: Outcome) -> None:
+        if flight.cancelled is not None:
+            self._fail(flight, self._stuck(flight))
+        elif self._on_cancel == "mark":
+            self._release(flight, AttemptState.CANCELLED, "cancelled at the server", to=JobState.CANCELLED)
+        else:
+            self._fail(flight, Vanished("somebody interrupted the prompt at the server"))
+
+    def _unknown(self, flight: Flight, outcome: Outcome) -> None:
+        now = time.monotonic()
+        if flight.adopted:
+            self._release(flight, AttemptState.LOST, "the server does not know it any more")
+        elif flight.unknown is None:
+            flight.unknown = now
+            flight.asked = now - POLL_SECONDS / 2
+        elif flight.doubtful:
+            self._release(
+                flight, AttemptState.LOST, "the answer to its submission was lost, and it did not arrive"
+            )
+        else:
+            self._cancelled(flight, outcome)
+
+    # Ends of attempts
+
+    def _fail(self, flight: Flight, error: PromptmillError, *, killed_server: bool = False) -> None:
+        del self._flights[flight.job.attempt_id]
+        state = self._ledger.fail(flight.job, error, limit=self._settings.limit, killed_server=killed_server)
+        self._board.moved(JobState.SUBMITTED, state)
+        if state is not JobState.PENDING:
+            self._line.failed += 1
+        self._tell("retry" if state is JobState.PENDING else state.value, flight, message=error.message)
+
+    def _release(
+        self, flight: Flight, how: AttemptState, reason: str, *, to: JobState = JobState.PENDING
+    ) -> None:
+        del self._flights[flight.job.attempt_id]
+        self._released.add(flight.job.attempt_id)
+        self._ledger.release(flight.job, how, reason, to=to)
+        self._board.moved(JobState.SUBMITTED, to)
+        if to is JobState.CANCELLED:
+            self._tell("cancelled", flight, message=reason)
+
+    def _tell(
+        self,
+        kind: str,
+        flight: Flight,
+        *,
+        message: str = "",
+        files: tuple[str, ...] = (),
+        seconds: float | None = None,
+    ) -> None:
+        job = flight.job
+        self._board.tell(
+            RunEvent(kind, message, job.row_id, job.row_number, job.variant, self._client.url, files, seconds)
+        )
+
+    # The server's health
+
+    def _strike(self, reason: str) -> None:
+        self._strikes += 1
+        if self._strikes == STRIKES:
+            self._leave(f"{STRIKES} times running {reason}")
+
+    def _fall(self, error: ServerGone) -> None:
+        if self._down_since is not None:
+            return
+        self._down_since = time.monotonic()
+        self._falls += 1
+        self._probes = iter(PROBE_SECONDS)
+        self._next_probe = self._down_since
+        self._board.set_server(self._client.url, ServerState.DOWN, error.message)
+        if self._falls > max(FALLS, self._settings.limit):
+            self._leave(f"it fell {self._falls} times without finishing a job")
+
+    def _probe(self) -> None:
+        assert self._down_since is not None
+        now = time.monotonic()
+        if now < self._next_probe:
+            return
+        try:
+            self._client.queue_remaining()
+        except ServerError as error:
+            self._next_probe = now + next(self._probes, PROBE_SECONDS[-1])
+            away = now - self._down_since
+            if away > self._settings.timeout:
+                self._leave(f"no answer for {away:.0f} s: {error.message}")
+            elif away > HANDOVER_SECONDS and self._board.others_usable(self._client.url):
+                self._release_all("its server does not answer")
+            return
+        self._down_since = None
+        self._server_sign = now
+        self._board.set_server(self._client.url, ServerState.UP)
+        self._blame_the_killer()
+        for flight in self._flights.values():
+            flight.adopted = True
+            flight.sign = now
+            self._collect(flight)
+
+    def _blame_the_killer(self) -> None:
+        """After a fall: the row the server was at, if the server has forgotten it, has cost it its life."""
+        suspect = self._suspect()
+        if suspect is None:
+            return
+        try:
+            outcome = self._collector.collect(self._client, suspect.job)
+        except ServerGone as error:
+            self._fall(error)
+            return
+        if outcome.end is End.UNKNOWN:
+            self._fail(suspect, ServerDied(), killed_server=True)
+        else:
+            self._judge(_Collected(suspect, outcome, None))
+
+    def _suspect(self) -> Flight | None:
+        """What the server was at: what it had begun, else what it had just been sent, else the oldest."""
+        flights = [flight for flight in self._flights.values() if not flight.collecting]
+        return max(flights, key=lambda flight: (flight.started, flight.doubtful), default=None)
+
+    def _watch(self) -> None:
+        """Look for the signs of a server that answers but does not work."""
+        if self._down_since is not None or not self._flights:
+            return
+        now = time.monotonic()
+        for flight in list(self._flights.values()):
+            if flight.collecting or not flight.started:
+                continue
+            if flight.cancelled is not None:
+                if now - flight.cancelled > min(REACTION_SECONDS, self._settings.timeout):
+                    self._fail(flight, self._stuck(flight), killed_server=True)
+                    self._leave("it does not react: a prompt neither goes on nor can be cancelled")
+                    return
+            elif now - flight.sign > self._settings.timeout:
+                flight.cancelled = now
+                self._guarded(flight)
+        if any(flight.started or flight.collecting for flight in self._flights.values()):
+            self._stuck_looks = 0
+        elif now - self._server_sign > min(self._settings.timeout, 20.0):
+            self._look_at_the_queue(now)
+
+    def _guarded(self, flight: Flight) -> None:
+        try:
+            self._client.cancel(flight.job.attempt_id)
+        except ServerGone as error:
+            self._fall(error)
+
+    def _look_at_the_queue(self, now: float) -> None:
+        """Prompts wait and none runs, twice running: the server's worker thread is dead."""
+        self._server_sign = now
+        try:
+            state = self._client.queue()
+        except ServerGone as error:
+            self._fall(error)
+            return
+        self._stuck_looks = self._stuck_looks + 1 if state.pending and not state.running else 0
+        if self._stuck_looks == 2:
+            self._leave("its queue does not move: prompts wait and none runs")
+
+    def _stuck(self, flight: Flight) -> Stuck:
+        return Stuck(
+            f"no progress for {self._settings.timeout:g} s",
+            value=f"row {flight.job.row_number}",
+            hint="--timeout",
+        )
+
+    def _leave(self, reason: str) -> None:
+        """Give the server no more jobs in this run."""
+        self._board.set_server(self._client.url, ServerState.LEFT, reason)
+        if self._down_since is None:
+            self._cancel_all()
+        self._release_all(reason)
+
+    def _release_all(self, reason: str) -> None:
+        if self._down_since is not None and (suspect := self._suspect()):
+            self._fail(suspect, ServerDied(reason), killed_server=True)
+        for flight in list(self._flights.values()):
+            if not flight.collecting:
+                self._release(flight, AttemptState.LOST, reason)
+
+    def _cancel_all(self) -> None:
+        for flight in self._flights.values():
+            if not flight.collecting:
+                try:
+                    self._client.cancel(flight.job.attempt_id)
+                except ServerError:
+                    return
+
+    def _take_back(self) -> None:
+        """The end: what is still on the server is cancelled there and waits again in the ledger."""
+        self._wait_for_collections()
+        if self._flights and self._down_since is None:
+            self._cancel_all()
+            for flight in list(self._flights.values()):
+                self._release(flight, AttemptState.CANCELLED, "the run was stopped")
+        self._line.in_flight = 0
+
+    def _wait_for_collections(self) -> None:
+        while any(flight.collecting for flight in self._flights.values()):
+            item = self._inbox.get()
+            if isinstance(item, _Collected):
+                self._judge(item)
