@@ -1,9 +1,9 @@
 """Runs a table through servers until every job is in one terminal state."""
 
 from .board import Board, RunEvent, ServerState
+from .flight import WorkerSettings
 from .prepare import DEFAULT_SERVER, Prepared, Request, prepare
 from .run import Observer, RunResult, default_out, run
-from .worker import WorkerSettings
 
 __all__ = [
     "DEFAULT_SERVER",

@@ -15,9 +15,10 @@ from ..output import OutputFolder, open_output
 from ..recipe import write_resolved
 from .board import Board, RunEvent
 from .collect import Collector
+from .flight import WorkerSettings
 from .prepare import Prepared, Request, prepare
 from .summary import report_on
-from .worker import ServerWorker, WorkerSettings
+from .worker import ServerWorker
 
 HOUSEKEEPING_SECONDS = 0.1
 

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...errors import PromptmillError, ServerError
 from ..comfy import (
@@ -24,68 +24,15 @@ from ..ledger import AttemptState, ClaimedJob, JobState, Ledger
 from ..workflow import Graph
 from .board import Board, RunEvent, ServerState
 from .collect import Collector, DiskTrouble, End, ExecutionFailed, Outcome
+from .flight import Flight, ServerDied, Stuck, Vanished, WorkerSettings
 
-POLL_SECONDS = 2.0
-"""How often an attempt is looked up when no message hurries it."""
 TICK_SECONDS = 0.25
 PROBE_SECONDS = (0.5, 1.0, 2.0, 5.0)
 """Waits between the probes of a server that does not answer."""
-HANDOVER_SECONDS = 10.0
-"""After so long without an answer a server's jobs go to the others."""
-REACTION_SECONDS = 15.0
-"""How long a server may take to drop a prompt that was cancelled."""
 STRIKES = 3
 """Device errors or refusals running after which a server is left."""
 FALLS = 5
 """Falls without a finished job in between after which a server is left."""
-
-
-class Stuck(PromptmillError):
-    """No progress within the time allowed."""
-
-    code = "timeout"
-
-
-class Vanished(PromptmillError):
-    """The server dropped the prompt without a trace; somebody may have cancelled it."""
-
-    code = "vanished"
-
-
-class ServerDied(PromptmillError):
-    """The server went down while it worked on this row."""
-
-    code = "server_died"
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """How patient a worker is. Seconds."""
-
-    in_flight: int = 2
-    timeout: float = 600.0
-    retries: int = 2
-
-    @property
-    def limit(self) -> int:
-        """How many failed attempts end a job."""
-        return self.retries + 1
-
-
-@dataclass
-class Flight:
-    """An open attempt on this worker's server. Times are of the monotonic clock."""
-
-    job: ClaimedJob
-    adopted: bool = False
-    doubtful: bool = False
-    started: bool = False
-    collecting: bool = False
-    hurry: bool = False
-    sign: float = field(default_factory=time.monotonic)
-    asked: float = field(default_factory=time.monotonic)
-    unknown: float | None = None
-    cancelled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -190,10 +137,10 @@ class ServerWorker(threading.Thread):
         self._line.in_flight = len(self._flights)
 
     def _submit(self, job: ClaimedJob) -> None:
-        flight = self._flights[job.attempt_id] = Flight(job)
+        flight = self._flights[job.attempt_id] = Flight(job, client_id=self._stream.client_id)
         api, workflow = self._graph.inject(self._collector.values(job), job.prefix)
         try:
-            self._client.submit(job.attempt_id, api, client_id=self._stream.client_id, workflow=workflow)
+            self._client.submit(job.attempt_id, api, client_id=flight.client_id, workflow=workflow)
         except Rejected as error:
             self._fail(flight, error)
             self._strike(f"it refuses prompts: {error.message}")
@@ -222,9 +169,11 @@ class ServerWorker(threading.Thread):
 
     def _hear(self, event: Event) -> None:
         now = self._server_sign = time.monotonic()
+        if event.kind is EventKind.DISCONNECTED:
+            self._suspect_memory_loss()
         if event.kind in (EventKind.CONNECTED, EventKind.DISCONNECTED):
             for flight in self._flights.values():
-                flight.asked = now - POLL_SECONDS
+                flight.asked = now - self._settings.poll
         if event.prompt_id in self._released and event.kind is EventKind.FINISHED:
             self._released.discard(event.prompt_id)
             self._ledger.end_orphan(
@@ -246,7 +195,11 @@ class ServerWorker(threading.Thread):
     def _poll(self) -> None:
         now = time.monotonic()
         for flight in list(self._flights.values()):
-            if not flight.collecting and now - flight.asked >= POLL_SECONDS and self._down_since is None:
+            if (
+                not flight.collecting
+                and now - flight.asked >= self._settings.poll
+                and self._down_since is None
+            ):
                 self._collect(flight)
 
     # Bringing home
@@ -298,7 +251,7 @@ class ServerWorker(threading.Thread):
 
     def _not_yet(self, flight: Flight, outcome: Outcome) -> None:
         flight.unknown = None
-        flight.doubtful = False
+        flight.adopted = flight.suspect = flight.doubtful = False
         if flight.hurry:
             flight.hurry = False
             self._collect(flight)
@@ -326,11 +279,16 @@ class ServerWorker(threading.Thread):
 
     def _unknown(self, flight: Flight, outcome: Outcome) -> None:
         now = time.monotonic()
-        if flight.adopted:
+        listened = flight.client_id is not None and flight.client_id == self._stream.client_id
+        if not listened and not flight.adopted:
+            self._suspect_memory_loss()
+        if flight.suspect:
+            self._fail(flight, ServerDied(), killed_server=True)
+        elif flight.adopted:
             self._release(flight, AttemptState.LOST, "the server does not know it any more")
         elif flight.unknown is None:
             flight.unknown = now
-            flight.asked = now - POLL_SECONDS / 2
+            flight.asked = now - self._settings.poll / 2
         elif flight.doubtful:
             self._release(
                 flight, AttemptState.LOST, "the answer to its submission was lost, and it did not arrive"
@@ -384,6 +342,7 @@ class ServerWorker(threading.Thread):
             return
         self._down_since = time.monotonic()
         self._falls += 1
+        self._suspect_memory_loss()
         self._probes = iter(PROBE_SECONDS)
         self._next_probe = self._down_since
         self._board.set_server(self._client.url, ServerState.DOWN, error.message)
@@ -402,37 +361,27 @@ class ServerWorker(threading.Thread):
             away = now - self._down_since
             if away > self._settings.timeout:
                 self._leave(f"no answer for {away:.0f} s: {error.message}")
-            elif away > HANDOVER_SECONDS and self._board.others_usable(self._client.url):
+            elif away > self._settings.handover and self._board.others_usable(self._client.url):
                 self._release_all("its server does not answer")
             return
         self._down_since = None
         self._server_sign = now
         self._board.set_server(self._client.url, ServerState.UP)
-        self._blame_the_killer()
         for flight in self._flights.values():
-            flight.adopted = True
             flight.sign = now
             self._collect(flight)
 
-    def _blame_the_killer(self) -> None:
-        """After a fall: the row the server was at, if the server has forgotten it, has cost it its life."""
-        suspect = self._suspect()
-        if suspect is None:
+    def _suspect_memory_loss(self) -> None:
+        """The server fell, hung up, or was not listened to: it may know nothing any more, and a row may be why."""
+        if any(flight.suspect for flight in self._flights.values()):
             return
-        try:
-            outcome = self._collector.collect(self._client, suspect.job)
-        except ServerGone as error:
-            self._fall(error)
-            return
-        if outcome.end is End.UNKNOWN:
-            self._fail(suspect, ServerDied(), killed_server=True)
-        else:
-            self._judge(_Collected(suspect, outcome, None))
-
-    def _suspect(self) -> Flight | None:
-        """What the server was at: what it had begun, else what it had just been sent, else the oldest."""
         flights = [flight for flight in self._flights.values() if not flight.collecting]
-        return max(flights, key=lambda flight: (flight.started, flight.doubtful), default=None)
+        for flight in self._flights.values():
+            flight.adopted = True
+        # What it had begun, else what it had just been sent, else the oldest.
+        at = max(flights, key=lambda flight: (flight.started, flight.doubtful), default=None)
+        if at is not None:
+            at.suspect = True
 
     def _watch(self) -> None:
         """Look for the signs of a server that answers but does not work."""
@@ -443,7 +392,7 @@ class ServerWorker(threading.Thread):
             if flight.collecting or not flight.started:
                 continue
             if flight.cancelled is not None:
-                if now - flight.cancelled > min(REACTION_SECONDS, self._settings.timeout):
+                if now - flight.cancelled > self._settings.reaction:
                     self._fail(flight, self._stuck(flight), killed_server=True)
                     self._leave("it does not react: a prompt neither goes on nor can be cancelled")
                     return
@@ -452,7 +401,7 @@ class ServerWorker(threading.Thread):
                 self._guarded(flight)
         if any(flight.started or flight.collecting for flight in self._flights.values()):
             self._stuck_looks = 0
-        elif now - self._server_sign > min(self._settings.timeout, 20.0):
+        elif now - self._server_sign > self._settings.reaction:
             self._look_at_the_queue(now)
 
     def _guarded(self, flight: Flight) -> None:
@@ -488,10 +437,12 @@ class ServerWorker(threading.Thread):
         self._release_all(reason)
 
     def _release_all(self, reason: str) -> None:
-        if self._down_since is not None and (suspect := self._suspect()):
-            self._fail(suspect, ServerDied(reason), killed_server=True)
         for flight in list(self._flights.values()):
-            if not flight.collecting:
+            if flight.collecting:
+                continue
+            if flight.suspect:
+                self._fail(flight, ServerDied(reason), killed_server=True)
+            else:
                 self._release(flight, AttemptState.LOST, reason)
 
     def _cancel_all(self) -> None:
