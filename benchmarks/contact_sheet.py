@@ -20,6 +20,7 @@ from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
+
 from promptmill.driver.report import Entry, save_thumbnail, write_contact_sheet
 
 COLOURS = ("red", "teal", "mustard", "ivory", "navy", "olive", "plum", "slate", "orange", "black")

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +72,95 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def chromium_executable() -> Path:
     return chromium_path()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RealComfy:
+    """A ComfyUI process on the CPU, with all that it reads and writes in a folder of ours."""
+
+    def __init__(self, base: Path, *options: str) -> None:
+        self.base = base
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        for folder in ("models/checkpoints", "custom_nodes", "input", "output"):
+            (self.base / folder).mkdir(parents=True, exist_ok=True)
+        port = self.url.rpartition(":")[2]
+        command = [
+            comfyui_python(),
+            "main.py",
+            "--cpu",
+            "--port",
+            port,
+            "--base-directory",
+            self.base,
+            *self._options,
+        ]
+        with (self.base / f"comfyui-{port}.log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=comfyui_home(), stdout=log, stderr=log)
+        deadline = time.monotonic() + 180
+        while not self._answers():
+            assert self._process.poll() is None, f"ComfyUI ended: see {self.base}"
+            assert time.monotonic() < deadline, "ComfyUI did not start"
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.url + "/prompt", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def start_comfyui() -> Iterator[Callable[..., RealComfy]]:
+    """Start a real ComfyUI: ``start_comfyui(base_folder, "--more", "options")``; killed at the end."""
+    started: list[RealComfy] = []
+
+    def start(base: Path, *options: str) -> RealComfy:
+        comfy = RealComfy(base, *options)
+        started.append(comfy)
+        comfy.start()
+        return comfy
+
+    yield start
+    for comfy in started:
+        comfy.kill()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own; its programs refuse root, so root becomes nobody."""
+    programs = postgresql_bin()
+    assert programs is not None, "PostgreSQL's server programs should be here"
+    folder = Path(tempfile.mkdtemp(prefix="promptmill-pg-"))
+    options: dict[str, Any] = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if os.geteuid() == 0:
+        shutil.chown(folder, "nobody")
+        options |= {"user": "nobody", "env": {**os.environ, "HOME": str(folder)}}
+    data = folder / "data"
+    initdb = [programs / "initdb", "-D", data, "-A", "trust", "-U", "promptmill", "-E", "UTF8", "--no-sync"]
+    subprocess.run(initdb, check=True, **options)
+    port = free_port()
+    control = [programs / "pg_ctl", "-D", data, "-w"]
+    settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    subprocess.run([*control, "-o", settings, "start"], check=True, **options)
+    try:
+        yield f"postgresql://promptmill@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **options)
+        shutil.rmtree(folder, ignore_errors=True)

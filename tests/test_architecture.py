@@ -22,7 +22,19 @@ ALLOWED = {
     "driver.engine": {"errors", "quantization", "driver"},
     "driver.cli": {"errors", *PARTS},
 }
-HEAVY = ("torch", "comfy", "nodes", "pandas", "numpy", "sqlalchemy", "PIL", "jinja2", "requests", "comfy_cli", "alembic")
+HEAVY = (
+    "torch",
+    "comfy",
+    "nodes",
+    "pandas",
+    "numpy",
+    "sqlalchemy",
+    "PIL",
+    "jinja2",
+    "requests",
+    "comfy_cli",
+    "alembic",
+)
 
 
 def room_of(module: tuple[str, ...]) -> str:
@@ -64,7 +76,9 @@ def test_every_folder_of_code_is_in_the_rules() -> None:
     assert folders <= set(PARTS)
 
 
-@pytest.mark.parametrize("statement", ["import promptmill.driver", "import promptmill.driver.cli, promptmill.table"])
+@pytest.mark.parametrize(
+    "statement", ["import promptmill.driver", "import promptmill.driver.cli, promptmill.table"]
+)
 def test_starting_loads_nothing_heavy(statement: str) -> None:
     code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True))

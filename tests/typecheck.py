@@ -10,10 +10,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 with tempfile.TemporaryDirectory() as folder:
     Path(folder, "promptmill").symlink_to(ROOT, target_is_directory=True)
-    command = [sys.executable, "-m", "mypy", "-p", "promptmill.errors", "-p", "promptmill.table", "-p", "promptmill.driver"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "-p",
+        "promptmill.errors",
+        "-p",
+        "promptmill.table",
+        "-p",
+        "promptmill.driver",
+    ]
     sys.exit(
         subprocess.call(
-            [*command, "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")],
+            [
+                *command,
+                "--config-file",
+                str(ROOT / "pyproject.toml"),
+                "--cache-dir",
+                str(ROOT / ".mypy_cache"),
+            ],
             env={**os.environ, "MYPYPATH": folder},
             cwd=folder,
         )

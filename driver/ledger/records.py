@@ -52,6 +52,8 @@ class AttemptState(str, Enum):
     """It was taken back, by this driver or by somebody at the server."""
     ORPHANED = "orphaned"
     """It ended after its job had been settled otherwise; its images are not used."""
+    SUPERSEDED = "superseded"
+    """Once accepted; its row was changed and changed back since, and is made anew."""
 
 
 @dataclass(frozen=True, slots=True)

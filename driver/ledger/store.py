@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -29,7 +31,15 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._engine = open_database(url)
         self._reader = self._engine.execution_options(reading=True)
-        self._insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+        on_sqlite = self._engine.dialect.name == "sqlite"
+        self._insert = sqlite.insert if on_sqlite else postgresql.insert
+        self._turn: AbstractContextManager[object] = threading.Lock() if on_sqlite else nullcontext()
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        """A transaction. SQLite has one writer at a time, and waiting for it here costs less than its own waits."""
+        with self._turn, self._engine.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         """Give the connections back."""
@@ -39,7 +49,7 @@ class Ledger:
 
     def begin_run(self, run_id: str, table_path: str, table_sha256: str, fingerprint: str) -> int:
         """Record a run or its continuation. Returns the number of this planning, its generation."""
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             known = connection.execute(sa.select(runs.c.id).where(runs.c.id == run_id)).first()
             values = {"table_path": table_path, "table_sha256": table_sha256, "fingerprint": fingerprint}
             if known is None:
@@ -87,9 +97,19 @@ class Ledger:
             .where(twin.c.variant == jobs.c.variant)
             .where(twin.c.generation == generation)
         )
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             for chunk in _chunks(planned, PLAN_CHUNK):
                 connection.execute(upsert, [_job_values(run_id, generation, job) for job in chunk])
+            anew = sa.select(jobs.c.id).where(
+                jobs.c.run_id == run_id,
+                jobs.c.generation == generation,
+                jobs.c.state == JobState.PENDING.value,
+            )
+            connection.execute(
+                attempts.update()
+                .where(attempts.c.state == AttemptState.ACCEPTED.value, attempts.c.job_id.in_(anew))
+                .values(state=AttemptState.SUPERSEDED.value)
+            )
             cancelled = sa.case((unfinished, JobState.CANCELLED.value), else_=jobs.c.state)
             connection.execute(
                 jobs.update().where(left_behind, replaced).values(current=False, state=cancelled)
@@ -142,7 +162,7 @@ class Ledger:
             choices.insert(0, base.where(jobs.c.model_key.not_in(others)))
         if prefer is not None:
             choices.insert(0, base.where(jobs.c.model_key == prefer))
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             for choice in choices:
                 row = connection.execute(
                     jobs.update()
@@ -192,7 +212,7 @@ class Ledger:
         self, run_id: str, job: ClaimedJob, stored: list[StoredImage], seconds: float | None
     ) -> None:
         """Record the images of an attempt as the job's, and the job as done."""
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             self._move(connection, job.job_id, JobState.DONE, error_code="", error="")
             self._end(connection, job.attempt_id, AttemptState.ACCEPTED, seconds=seconds)
             connection.execute(
@@ -223,7 +243,7 @@ class Ledger:
         A job that took its server down each time is quarantined. Returns the job's new state.
         """
         message = error.message
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             before = connection.execute(
                 sa.select(jobs.c.failures, jobs.c.kills).where(jobs.c.id == job.job_id)
             ).one()
@@ -240,13 +260,13 @@ class Ledger:
         self, job: ClaimedJob, how: AttemptState, reason: str, *, to: JobState = JobState.PENDING
     ) -> None:
         """End an attempt without blame: its job waits again (or is cancelled)."""
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             self._move(connection, job.job_id, to)
             self._end(connection, job.attempt_id, how, code=how.value, error=reason)
 
     def end_orphan(self, attempt_id: str, reason: str) -> None:
         """Record that an attempt ended after its job had been settled otherwise."""
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             self._end(
                 connection, attempt_id, AttemptState.ORPHANED, code=AttemptState.ORPHANED.value, error=reason
             )
@@ -254,7 +274,7 @@ class Ledger:
     def retry(self, run_id: str, states: Iterable[JobState]) -> int:
         """Put jobs that ended without images back to pending. Returns how many."""
         wanted = [state.value for state in states]
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             return connection.execute(
                 jobs.update()
                 .where(jobs.c.run_id == run_id, jobs.c.current, jobs.c.state.in_(wanted))
@@ -263,7 +283,7 @@ class Ledger:
 
     def set_aside(self, run_id: str, file_key: str, new_file: str, new_key: str) -> None:
         """An accepted image of an earlier job was moved: record its new place."""
-        with self._engine.begin() as connection:
+        with self._write() as connection:
             connection.execute(
                 images.update()
                 .where(images.c.run_id == run_id, images.c.file_key == file_key)

@@ -65,6 +65,9 @@ class Flight:
     started: bool = False
     collecting: bool = False
     hurry: bool = False
+    """The server said that it ended while it was being looked up."""
+    heard: bool = False
+    """The server said that it ended."""
     sign: float = field(default_factory=time.monotonic)
     asked: float = field(default_factory=time.monotonic)
     unknown: float | None = None

@@ -50,6 +50,8 @@ class _Filler:
     check: Callable[[Any], Any]
     required: bool
     keeps_blank: bool
+    own_value: Any
+    """The workflow's, for rows that leave it as it is."""
 
 
 class Plan:
@@ -138,7 +140,7 @@ class Plan:
         return template.compile(self._columns, self._known, EXTRA_NAMES)
 
     def _filler(self, binding: Binding) -> _Filler:
-        text = isinstance(self.graph.api[binding.target.node_id]["inputs"][binding.target.input], str)
+        own_value = self.graph.api[binding.target.node_id]["inputs"][binding.target.input]
         try:
             render = self._compile(Template(binding.template))
         except TemplateError as error:
@@ -150,7 +152,10 @@ class Plan:
             render,
             checker(self.graph, binding.target),
             required=is_prompt,
-            keeps_blank=text and not binding.automatic and binding.address not in self.table.columns,
+            keeps_blank=isinstance(own_value, str)
+            and not binding.automatic
+            and binding.address not in self.table.columns,
+            own_value=own_value,
         )
 
     def _seed_fillers(self) -> list[tuple[Target, Callable[[Any], Any]]]:
@@ -207,6 +212,8 @@ class Plan:
                     values[filler.binding.target] = filler.check(text)
                 elif filler.required:
                     raise TableError("the prompt is blank", hint="write a prompt, or take the row out")
+                else:
+                    filler.check(filler.own_value)
             except PromptmillError as error:
                 problems.add(self._placed(error, row, filler.binding.template))
         for target, check in self._seeds:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutputError, Problems, PromptmillError, ServerError
+from ...errors import OutputError, PromptmillError, ServerError
 from ...table import Selection, open_table
 from ..comfy import ComfyClient
 from ..recipe import Recipe, load_recipe
@@ -84,9 +84,9 @@ def prepare(request: Request, tell: Callable[[str], None] = lambda message: None
     for clients, object_info in groups:
         try:
             graph = workflow.graph(object_info)
-            graph.check().raise_if_any()
             plan = Plan(recipe, table, graph, selection=selection, limit=request.limit)
-            problems = Problems()
+            problems = graph.check(set(plan.targets()))
+            problems.raise_if_any()
             count = sum(1 for _ in plan.resolved(problems))
             problems.raise_if_any()
         except PromptmillError as error:

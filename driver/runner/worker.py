@@ -31,6 +31,8 @@ PROBE_SECONDS = (0.5, 1.0, 2.0, 5.0)
 """Waits between the probes of a server that does not answer."""
 STRIKES = 3
 """Device errors or refusals running after which a server is left."""
+SILENCES = 3
+"""Ends running that only polling saw after which the websocket is opened anew."""
 FALLS = 5
 """Falls without a finished job in between after which a server is left."""
 
@@ -83,6 +85,7 @@ class ServerWorker(threading.Thread):
         self._falls = 0
         self._strikes = 0
         self._stuck_looks = 0
+        self._unheard = 0
 
     # The loop
 
@@ -187,6 +190,8 @@ class ServerWorker(threading.Thread):
         if isinstance(event.data, Progress):
             self._line.progress = f"row {found.job.row_number} {event.data.value:g}/{event.data.max:g}"
         if event.kind is EventKind.FINISHED:
+            self._unheard = 0
+            found.heard = True
             self._collect(found)
 
     def _is_ours(self, prompt_id: str) -> bool:
@@ -239,8 +244,17 @@ class ServerWorker(threading.Thread):
                 End.CANCELLED: self._cancelled,
                 End.UNKNOWN: self._unknown,
             }
+            if outcome.end is not End.NOT_YET and not flight.heard:
+                self._mind_the_silence()
             judges[outcome.end](flight, outcome)
         self._line.in_flight = len(self._flights)
+
+    def _mind_the_silence(self) -> None:
+        """Prompts end and the websocket, though open, does not say so: open another."""
+        self._unheard += 1
+        if self._unheard == SILENCES:
+            self._unheard = 0
+            self._stream.reconnect()
 
     def _accepted(self, flight: Flight, outcome: Outcome) -> None:
         del self._flights[flight.job.attempt_id]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from promptmill.driver.report import Entry, write_manifest
 from promptmill.errors import OutputError
 from promptmill.table import open_table

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
 from promptmill.driver.report import Entry, save_thumbnail, write_contact_sheet
 
 pytestmark = pytest.mark.chromium

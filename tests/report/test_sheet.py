@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from promptmill.driver.report import Entry, write_contact_sheet, write_report
 
 MakeEntry = Callable[..., Entry]

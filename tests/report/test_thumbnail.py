@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from promptmill.driver.report import save_thumbnail
 
 SHA = "0123456789abcdef" * 4

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
 from promptmill.driver.ledger import AttemptState, JobState, Ledger
 from promptmill.driver.output import existing_output
 from promptmill.driver.runner import Observer, Request, RunEvent, RunResult, WorkerSettings, run

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from promptmill.driver.testing import FakeComfy
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
@@ -35,7 +36,9 @@ class Server:
     def start(self) -> None:
         command = [sys.executable, "-m", "promptmill.driver.testing", "--port", str(self.port)]
         command += ["--output-dir", str(self._folder), "--seconds-per-job", "0.05"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(self._folder)}
+        )
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         self.port = int(self.url.rpartition(":")[2])

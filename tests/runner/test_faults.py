@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from promptmill.driver.comfy import EventStream
 from promptmill.driver.ledger import JobState
 from promptmill.driver.runner import RunEvent

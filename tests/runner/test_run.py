@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+
 from promptmill.driver.runner import RunEvent
 from promptmill.driver.testing import FakeComfy, object_info
 from promptmill.errors import (

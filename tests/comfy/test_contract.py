@@ -1,0 +1,446 @@
+"""The same scenarios against a real ComfyUI and against the fake: the fake may not be kinder or stricter."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from typing import Any
+
+import pytest
+import requests
+import websocket
+from PIL import Image
+
+from promptmill.driver.comfy import ComfyClient, EventKind, ImageMissing, ImageRef, JobState, Rejected
+from promptmill.driver.testing import FakeComfy, object_info
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.comfyui)])
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param == "real":
+        return request.getfixturevalue("real_comfy")
+    return request.getfixturevalue("fake").url
+
+
+@pytest.fixture
+def client(url: str) -> ComfyClient:
+    return ComfyClient(url)
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"contract/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def socket_of(url: str) -> Any:
+    """A raw websocket and its first message."""
+    opened = []
+
+    def connect(client_id: str) -> websocket.WebSocket:
+        connection = websocket.create_connection(f"ws{url[4:]}/ws?clientId={client_id}", timeout=10)
+        opened.append(connection)
+        return connection
+
+    yield connect
+    for connection in opened:
+        connection.shutdown()
+
+
+def messages_of(connection: websocket.WebSocket, prompt_id: str) -> list[dict[str, Any]]:
+    """All messages up to the closing one of a prompt."""
+    messages = [json.loads(connection.recv())]
+    while messages[-1]["data"] != {"node": None, "prompt_id": prompt_id}:
+        messages.append(json.loads(connection.recv()))
+    return messages
+
+
+def queue_lengths(messages: list[dict[str, Any]]) -> list[int]:
+    return [m["data"]["status"]["exec_info"]["queue_remaining"] for m in messages if m["type"] == "status"]
+
+
+def test_a_prompt_is_told_in_this_order(client, url, socket_of, blank, prefix):
+    client_id, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
+    connection = socket_of(client_id)
+    hello = json.loads(connection.recv())
+    assert hello == {
+        "type": "status",
+        "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": client_id},
+    }
+
+    client.submit(prompt_id, blank(prefix, batch_size=2), client_id=client_id, workflow=None)
+    messages = messages_of(connection, prompt_id)
+
+    told = [m for m in messages if m["type"] != "status"]
+    assert [m["type"] for m in told] == [
+        "execution_start",
+        "execution_cached",
+        "progress_state",
+        "executing",
+        "progress_state",
+        "progress_state",
+        "executing",
+        "executed",
+        "progress_state",
+        "execution_success",
+        "executing",
+    ]
+    assert messages[-2]["type"] == "status", (
+        "history is written between execution_success and the closing message"
+    )
+    assert queue_lengths(messages)[-1] == 0
+    assert [m["data"]["node"] for m in told if m["type"] == "executing"] == ["1", "2", None]
+    folder, name = prefix.split("/")
+    files = [{"filename": f"{name}_0000{n}_.png", "subfolder": folder, "type": "output"} for n in (1, 2)]
+    output = {"node": "2", "display_node": "2", "output": {"images": files}, "prompt_id": prompt_id}
+    assert next(m["data"] for m in told if m["type"] == "executed") == output
+    assert set(told[0]["data"]) == {"prompt_id", "timestamp"}
+    assert told[1]["data"]["nodes"] == []
+    assert told[2]["data"]["nodes"]["1"] == {
+        "value": 0.0,
+        "max": 1.0,
+        "state": "running",
+        "node_id": "1",
+        "prompt_id": prompt_id,
+        "display_node_id": "1",
+        "parent_node_id": None,
+        "real_node_id": "1",
+    }
+
+    # and the same again is answered from the cache, with the old names
+    again = str(uuid.uuid4())
+    client.submit(again, blank(prefix, batch_size=2), client_id=client_id, workflow=None)
+    told = [m for m in messages_of(connection, again) if m["type"] != "status"]
+    assert [m["type"] for m in told] == [
+        "execution_start",
+        "execution_cached",
+        "executed",
+        "progress_state",
+        "execution_success",
+        "executing",
+    ]
+    assert sorted(told[1]["data"]["nodes"]) == ["1", "2"]
+    assert told[2]["data"] == {**output, "prompt_id": again}
+
+
+def shape(value: Any) -> Any:
+    """Keys and types, without the values."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(item) for item in value]
+    return type(value).__name__
+
+
+@pytest.mark.comfyui
+def test_jobs_history_and_replies_have_the_real_shapes(fake, real_comfy, blank, until):
+    prompt_id, graph = str(uuid.uuid4()), blank(f"shape/{uuid.uuid4().hex}")
+    seen: dict[str, list[Any]] = {}
+    for url in (real_comfy, fake.url):
+        workflow = {"id": "a workflow", "nodes": []}
+        body = {
+            "prompt": graph,
+            "prompt_id": prompt_id,
+            "extra_data": {"extra_pnginfo": {"workflow": workflow}},
+        }
+        answers = [requests.post(f"{url}/prompt", json=body)]
+        until(lambda url=url: requests.get(f"{url}/prompt").json()["exec_info"]["queue_remaining"] == 0)
+        for path in (f"/api/jobs/{prompt_id}", f"/history/{prompt_id}", "/queue", "/api/jobs?limit=1"):
+            answers.append(requests.get(url + path))
+        seen[url] = [shape(answer.json()) for answer in answers]
+        seen[url][-1]["pagination"]["has_more"] = "bool"
+        assert all(answer.headers["Content-Type"] == "application/json; charset=utf-8" for answer in answers)
+
+    assert seen[fake.url] == seen[real_comfy]
+
+
+@pytest.mark.comfyui
+def test_node_classes_have_the_real_inputs_limits_and_outputs(real_comfy):
+    real = ComfyClient(real_comfy).object_info()
+    for name, ours in object_info().items():
+        theirs = real[name]
+        same = ("output", "output_is_list", "output_name", "output_node", "is_input_list", "input_order")
+        assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}, name
+        for field, (kind, *limits) in ours["input"]["required"].items():
+            their_kind, *their_limits = theirs["input"]["required"][field]
+            assert type(kind) is type(their_kind), (name, field)
+            if isinstance(kind, str):
+                assert kind == their_kind
+            for key, value in (limits[0] if limits else {}).items():
+                assert their_limits[0][key] == value, (name, field, key)
+
+
+def test_requests_for_what_is_not_there(url):
+    nothing = str(uuid.uuid4())
+    for method, path, status, kind, body in [
+        ("GET", "/nothing", 404, None, b""),
+        ("POST", "/nothing", 405, "text/plain; charset=utf-8", b"405: Method Not Allowed"),
+        ("GET", f"/jobs/{nothing}", 404, None, b""),
+        (
+            "GET",
+            f"/api/jobs/{nothing}",
+            404,
+            "application/json; charset=utf-8",
+            b'{"error": "Job not found"}',
+        ),
+        (
+            "POST",
+            f"/api/jobs/{nothing}/cancel",
+            200,
+            "application/json; charset=utf-8",
+            b'{"cancelled": false}',
+        ),
+        ("GET", f"/history/{nothing}", 200, "application/json; charset=utf-8", b"{}"),
+        ("GET", f"/api/history/{nothing}", 200, "application/json; charset=utf-8", b"{}"),
+        ("GET", "/view", 404, None, b""),
+        ("GET", "/view?filename=none.png", 404, None, b""),
+        ("GET", "/view?filename=../none.png", 400, None, b""),
+        ("GET", "/view?filename=none.png&subfolder=../..", 403, None, b""),
+        ("GET", "/view?filename=none.png&type=nonsense", 400, None, b""),
+        ("POST", "/upload/image", 400, None, b""),
+    ]:
+        reply = requests.request(method, url + path)
+        assert (reply.status_code, reply.content) == (status, body), (method, path)
+        assert kind in (None, reply.headers.get("Content-Type"))
+
+
+EMPTY = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}}
+SAVE = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "refused"}}
+
+
+def broken(**inputs: Any) -> dict[str, Any]:
+    return {"1": {**EMPTY, "inputs": {**EMPTY["inputs"], **inputs}}, "2": SAVE}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind", "node_kinds"),
+    [
+        ({}, "prompt_no_outputs", {}),
+        ({"1": EMPTY}, "prompt_no_outputs", {}),
+        ({"1": {"class_type": "Nope", "inputs": {}}}, "missing_node_type", {}),
+        ({"1": {"inputs": {}}}, "missing_node_type", {}),
+        (broken(width=0), "prompt_outputs_failed_validation", {"1": ["value_smaller_than_min"]}),
+        (broken(width=10**6), "prompt_outputs_failed_validation", {"1": ["value_bigger_than_max"]}),
+        (broken(width="wide"), "prompt_outputs_failed_validation", {"1": ["invalid_input_type"]}),
+        (broken(width=["1"]), "prompt_outputs_failed_validation", {"1": ["bad_linked_input"]}),
+        (
+            {
+                "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+                "2": SAVE,
+            },
+            "prompt_outputs_failed_validation",
+            {"1": ["required_input_missing"]},
+        ),
+        ({"2": SAVE}, "prompt_outputs_failed_validation", {"2": ["exception_during_validation"]}),
+        (
+            {
+                "1": {"class_type": "LoadImage", "inputs": {"image": "missing.png"}},
+                "2": SAVE,
+            },
+            "prompt_outputs_failed_validation",
+            {"1": ["custom_validation_failed"]},
+        ),
+        (
+            {"1": {"class_type": "VAELoader", "inputs": {"vae_name": "nope"}}, "2": SAVE},
+            "prompt_outputs_failed_validation",
+            {"2": ["return_type_mismatch"]},
+        ),
+        (
+            {
+                "0": {"class_type": "VAELoader", "inputs": {"vae_name": "nope.safetensors"}},
+                "3": {
+                    "class_type": "EmptyLatentImage",
+                    "inputs": {"width": 64, "height": 64, "batch_size": 1},
+                },
+                "1": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["0", 0]}},
+                "2": SAVE,
+            },
+            "prompt_outputs_failed_validation",
+            {"0": ["value_not_in_list"]},
+        ),
+    ],
+)
+def test_refusals(url, prompt, kind, node_kinds):
+    reply = requests.post(f"{url}/prompt", json={"prompt": prompt})
+
+    assert reply.status_code == 400
+    error = reply.json()["error"]
+    assert set(error) == {"type", "message", "details", "extra_info"}
+    assert error["type"] == kind
+    node_errors = reply.json()["node_errors"]
+    assert {
+        node: [error["type"] for error in found["errors"]] for node, found in node_errors.items()
+    } == node_kinds
+    for found in node_errors.values():
+        assert found["dependent_outputs"] == ["2"]
+        assert set(found) == {"errors", "dependent_outputs", "class_type"}
+        assert all(set(error) == {"type", "message", "details", "extra_info"} for error in found["errors"])
+    with pytest.raises(Rejected) as caught:
+        ComfyClient(url).submit(str(uuid.uuid4()), prompt, client_id=None, workflow=None)
+    assert all(f"node {node} (" in "; ".join(caught.value.errors) for node in node_kinds)
+    assert caught.value.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        (b"{}", 400, "no_prompt"),
+        (b'{"prompt": {}, "prompt_id": "3F2504E0-4F89-11D3-9A0C-0305E82C3301"}', 400, "invalid_prompt_id"),
+        (b"{nonsense", 500, None),
+        (b'{"prompt": {"last_node_id": 3, "nodes": [], "links": []}}', 500, None),
+    ],
+)
+def test_bodies_that_are_no_prompt(url, body, status, kind):
+    reply = requests.post(f"{url}/prompt", data=body)
+
+    assert reply.status_code == status
+    if kind:
+        assert reply.json()["error"]["type"] == kind
+    else:
+        assert reply.text == "500 Internal Server Error\n\nServer got itself in trouble"
+
+
+def test_a_prompt_accepted_without_some_of_its_outputs_is_rejected(client, blank, prefix, until):
+    graph = {**blank(prefix), "3": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}
+    assert requests.post(f"{client.url}/prompt", json={"prompt": graph}).status_code == 200
+    with pytest.raises(Rejected, match=r"node 3 \(SaveImage\): Required input is missing: filename_prefix"):
+        client.submit(str(uuid.uuid4()), graph, client_id=None, workflow=None)
+
+
+def test_the_client_reads_a_finished_prompt(client, run_graph, blank, prefix):
+    found = run_graph(client, blank(prefix, batch_size=2))
+
+    assert found.state is JobState.DONE
+    folder, name = prefix.split("/")
+    assert found.outputs == tuple(ImageRef(f"{name}_0000{n}_.png", folder, "output", "2") for n in (1, 2))
+    assert not found.other_outputs
+    assert found.error is None
+    assert found.started
+    assert found.seconds is not None
+    picture = Image.open(io.BytesIO(client.fetch(found.outputs[0])))
+    assert (picture.size, picture.mode, picture.getpixel((0, 0))) == ((64, 64), "RGB", (0, 0, 255))
+    assert json.loads(picture.info["prompt"]) == blank(prefix, batch_size=2)
+    assert "workflow" not in picture.info
+    with pytest.raises(ImageMissing):
+        client.fetch(ImageRef("none.png", folder, "output", "2"))
+
+
+def test_the_workflow_is_embedded(client, blank, prefix, finish):
+    prompt_id, workflow = str(uuid.uuid4()), {"id": "x", "nodes": [], "说明": "提示词"}
+    client.submit(prompt_id, blank(prefix), client_id=None, workflow=workflow)
+
+    picture = Image.open(io.BytesIO(client.fetch(finish(client, prompt_id).outputs[0])))
+    assert json.loads(picture.info["workflow"]) == workflow
+
+
+def test_previews_are_outputs_only_where_nothing_is_saved(client, run_graph, blank, prefix):
+    preview = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    both = run_graph(client, {**blank(prefix), "3": preview})
+    alone = run_graph(client, {"1": blank(prefix)["1"], "3": preview})
+
+    assert [(image.node_id, image.type) for image in both.outputs] == [("2", "output")]
+    assert [(image.node_id, image.type) for image in alone.outputs] == [("3", "temp")]
+    assert Image.open(io.BytesIO(client.fetch(alone.outputs[0]))).size == (64, 64)
+
+
+def test_upload_gives_a_new_name_on_collision(client, tmp_path):
+    folder = uuid.uuid4().hex
+    for content, name in [
+        (b"1\r\n\r\n--\x00", "猫.png"),
+        (b"1\r\n\r\n--\x00", "猫.png"),
+        (b"2", "猫 (1).png"),
+    ]:
+        (tmp_path / "猫.png").write_bytes(content)
+        assert client.upload_image(tmp_path / "猫.png", subfolder=folder) == f"{folder}/{name}"
+        assert client.fetch(ImageRef(name, folder, "input", "")) == content
+    assert client.upload_image(tmp_path / "猫.png", subfolder=folder, overwrite=True) == f"{folder}/猫.png"
+    assert client.fetch(ImageRef("猫.png", folder, "input", "")) == b"2"
+
+
+def test_a_reused_client_id_goes_deaf_when_its_first_connection_closes(
+    client, socket_of, blank, prefix, submit, until
+):
+    client_id = uuid.uuid4().hex
+    first = socket_of(client_id)
+    first.recv()
+    second = socket_of(client_id)
+    second.recv()
+    first.close()
+
+    submit(client, blank(prefix), client_id)
+    until(lambda: client.queue_remaining() == 0)
+
+    second.settimeout(0.5)
+    with pytest.raises(websocket.WebSocketTimeoutException):
+        second.recv()
+
+
+def test_the_server_does_not_dedupe(client, blank, prefix, until):
+    prompt_id = str(uuid.uuid4())
+    for n in range(3):
+        client.submit(prompt_id, blank(f"{prefix}-{n}"), client_id=None, workflow=None)
+    until(lambda: client.queue_remaining() == 0)
+
+    folder, name = prefix.split("/")
+    for n in range(3):
+        assert client.fetch(ImageRef(f"{name}-{n}_00001_.png", folder, "output", "2"))
+    assert len(client.lookup(prompt_id).outputs) == 1
+
+
+def slow(prefix: str) -> dict[str, Any]:
+    """Many savers, a fraction of a second each on a real server: an interruption acts between two nodes."""
+    image = {"width": 1024, "height": 1024, "batch_size": 4, "color": 7}
+    saver = {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}
+    savers = {
+        str(n): {**saver, "inputs": {**saver["inputs"], "filename_prefix": f"{prefix}-{n}"}}
+        for n in range(2, 40)
+    }
+    return {"1": {"class_type": "EmptyImage", "inputs": image}, **savers}
+
+
+def test_cancel_ends_ours_and_nothing_else(client, url, request, listen, blank, prefix, submit, until):
+    if "fake" in request.node.callspec.id:
+        fake: FakeComfy = request.getfixturevalue("fake")
+        fake.on_prompt(times=1).delay(60)
+    ears = listen(url)
+    running = submit(client, slow(prefix), ears.stream.client_id)
+    waiting, theirs = (submit(client, blank(f"{prefix}-{name}")) for name in ("waiting", "theirs"))
+    ears.next(EventKind.STARTED)
+    assert client.lookup(running).state is JobState.RUNNING
+    assert client.lookup(waiting).state is JobState.PENDING
+    assert client.queue().running == {running}
+    assert client.queue().pending == {waiting, theirs}
+
+    client.cancel(waiting)
+    client.cancel(running)
+
+    assert ears.next(EventKind.INTERRUPTED).prompt_id == running
+    until(lambda: client.queue_remaining() == 0)
+    assert client.lookup(running).state is JobState.CANCELLED
+    assert client.lookup(waiting).state is JobState.UNKNOWN
+    assert client.lookup(theirs).state is JobState.DONE
+    client.cancel(theirs)
+    client.cancel(str(uuid.uuid4()))
+    assert client.lookup(theirs).state is JobState.DONE
+    client.free()
+
+
+def test_the_stream_of_a_prompt(client, url, listen, blank, prefix, submit):
+    ears = listen(url)
+    prompt_id = submit(client, blank(prefix), ears.stream.client_id)
+
+    events = [event for event in ears.upto(EventKind.FINISHED) if event.kind is not EventKind.QUEUE]
+
+    assert [event.kind for event in events] == [
+        EventKind.STARTED,
+        EventKind.PROGRESS,
+        EventKind.PROGRESS,
+        EventKind.EXECUTED,
+        EventKind.FINISHED,
+    ]
+    assert {event.prompt_id for event in events} == {prompt_id}
+    assert events[3].data == client.lookup(prompt_id).outputs, (
+        "when it is told to be finished, history has it"
+    )
+    assert not set(ears.stream.counters) - {"events", "connections"}
