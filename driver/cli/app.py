@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 import typer
+
+from ...errors import PromptmillError
+from .output import Output
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -12,3 +20,23 @@ app = typer.Typer(
     epilog="Exit codes: 0 all done, 1 some jobs failed, 2 bad usage or input and nothing queued, "
     "3 no usable server, 130 interrupted (the same command goes on).",
 )
+
+
+def command(function: Callable[..., int]) -> Callable[..., None]:
+    """Make a function that returns an exit code a command; what goes wrong becomes one message and its code."""
+
+    @app.command()
+    @wraps(function)
+    def guarded(**options: Any) -> None:
+        output = Output(json=options.get("json", False))
+        try:
+            code = function(**options)
+        except PromptmillError as error:
+            output.error(error)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            output.talk("interrupted; the same command goes on")
+            os._exit(130)
+        raise typer.Exit(code)
+
+    return guarded

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import AddressError, TableError
-from .app import app
+from .app import command
 from .options import (
     DEFAULT_SERVERS,
     BlankOption,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).resolve().parents[2]
 
 
-@app.command()
+@command
 def run(
     table: TableArgument,
     workflow: WorkflowOption,
@@ -89,7 +89,7 @@ def run(
     return show_run(request, settings, out, database, force, Output(json=json))
 
 
-@app.command()
+@command
 def check(
     table: TableArgument,
     workflow: WorkflowOption,
@@ -124,7 +124,7 @@ def check(
     return show_check(request, Output(json=json))
 
 
-@app.command()
+@command
 def retry(
     out: OutArgument,
     server: ServerOption = DEFAULT_SERVERS,
@@ -161,7 +161,7 @@ def retry(
     return show_run(request, settings, out, database, False, Output(json=json), frozenset(again))
 
 
-@app.command()
+@command
 def demo(
     server: Annotated[
         list[str] | None, typer.Option("--server", help="A ComfyUI server; repeat for several.")

@@ -32,10 +32,10 @@ NameOption = Annotated[
     str | None,
     typer.Option("--name", metavar="PATTERN", help="File name pattern, e.g. '{style}/{sku}_v{variant}.png'."),
 ]
-VariantsOption = Annotated[int | None, typer.Option("--variants", help="Images for each row.")]
+VariantsOption = Annotated[int | None, typer.Option("--variants", min=1, help="Images for each row.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Base of the seeds of rows that give none.")]
 RowsOption = Annotated[str | None, typer.Option("--rows", help="Only these rows, e.g. 1-20,35.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="Only the first N selected rows.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N selected rows.")]
 EncodingOption = Annotated[
     str | None, typer.Option("--encoding", help="The table's encoding, when it is not found by itself.")
 ]

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from ...errors import ServerError
-from .app import app
+from .app import command
 from .options import DEFAULT_SERVERS, DatabaseOption, JsonOption, OutArgument, ServerOption
 from .output import Output
 
 
-@app.command()
+@command
 def inspect(
     workflow: Annotated[
         Path, typer.Argument(metavar="WORKFLOW", help="A workflow (.json) or an image made by one.")
@@ -42,7 +42,7 @@ def inspect(
     return 0
 
 
-@app.command()
+@command
 def status(
     out: OutArgument,
     attempts: Annotated[bool, typer.Option("--attempts", help="List every attempt.")] = False,
@@ -71,7 +71,7 @@ def status(
     return 0
 
 
-@app.command()
+@command
 def report(out: OutArgument, database: DatabaseOption = None, json: JsonOption = False) -> int:
     """Write manifest.csv, manifest.jsonl and index.html anew from the ledger; the run may be running."""
     from ..ledger import Ledger
@@ -87,7 +87,7 @@ def report(out: OutArgument, database: DatabaseOption = None, json: JsonOption =
     return 0
 
 
-@app.command()
+@command
 def doctor(server: ServerOption = DEFAULT_SERVERS, json: JsonOption = False) -> int:
     """Show servers, versions and devices, and what to mend."""
     from ..comfy import ComfyClient

@@ -2,8 +2,8 @@
 
 from .board import Board, RunEvent, ServerState
 from .flight import WorkerSettings
-from .prepare import DEFAULT_SERVER, Prepared, Request, prepare
-from .run import Observer, RunResult, default_out, run
+from .main import Observer, RunResult, default_out, run
+from .request import DEFAULT_SERVER, Prepared, Request, prepare
 
 __all__ = [
     "DEFAULT_SERVER",

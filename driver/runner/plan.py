@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from ...errors import FileNameError, Problems, PromptmillError, TableError, TemplateError, WorkflowError
+from ...errors import (
+    FileNameError,
+    Problems,
+    PromptmillError,
+    RecipeError,
+    TableError,
+    TemplateError,
+    WorkflowError,
+)
 from ...table import (
     SEED_MAX,
     Duplicates,
@@ -69,6 +77,8 @@ class Plan:
         selection: Selection | None = None,
         limit: int | None = None,
     ) -> None:
+        if recipe.variants < 1:
+            raise RecipeError("at least one variant is needed", value=recipe.variants, hint="--variants 1")
         self.recipe = recipe
         self.table = table
         self.graph = graph

@@ -16,7 +16,7 @@ from ..recipe import write_resolved
 from .board import Board, RunEvent
 from .collect import Collector
 from .flight import WorkerSettings
-from .prepare import Prepared, Request, prepare
+from .request import Prepared, Request, prepare
 from .summary import report_on
 from .worker import ServerWorker
 

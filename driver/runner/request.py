@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutputError, PromptmillError, ServerError
+from ...errors import PromptmillError, ServerError
 from ...table import Selection, open_table
 from ..comfy import ComfyClient
 from ..recipe import Recipe, load_recipe
@@ -37,8 +37,6 @@ class Request:
 
     def recipe(self) -> Recipe:
         """The recipe with this request's words in it."""
-        if self.variants is not None and self.variants < 1:
-            raise OutputError("at least one variant is needed", value=self.variants, hint="--variants 1")
         return load_recipe(self.workflow).changed(
             name=self.name,
             variants=self.variants,
