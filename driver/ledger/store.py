@@ -6,7 +6,8 @@ import json
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -31,18 +32,19 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._engine = open_database(url)
         self._reader = self._engine.execution_options(reading=True)
-        on_sqlite = self._engine.dialect.name == "sqlite"
-        self._insert = sqlite.insert if on_sqlite else postgresql.insert
-        self._turn: AbstractContextManager[object] = threading.Lock() if on_sqlite else nullcontext()
+        self._writer = self._engine.connect()
+        self._turn = threading.Lock()
+        self._insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        """A transaction. SQLite has one writer at a time, and waiting for it here costs less than its own waits."""
-        with self._turn, self._engine.begin() as connection:
-            yield connection
+        """A transaction on the one connection that writes; the threads take turns."""
+        with self._turn, self._writer.begin():
+            yield self._writer
 
     def close(self) -> None:
         """Give the connections back."""
+        self._writer.close()
         self._engine.dispose()
 
     # Runs
@@ -146,41 +148,20 @@ class Ledger:
         """
         attempt_id = str(uuid.uuid4())
         prefix = f"promptmill/{run_id[:8]}/{attempt_id[:2]}/{attempt_id}"
-        base = (
-            sa.select(jobs.c.id)
-            .where(
-                jobs.c.run_id == run_id,
-                jobs.c.generation == generation,
-                jobs.c.state == JobState.PENDING.value,
-            )
-            .order_by(jobs.c.model_key, jobs.c.failures, jobs.c.row_number, jobs.c.variant)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        choices = [base]
+        here = {"in_run": run_id, "in_generation": generation}
+        choices = [(_claim(), here)]
         if others := sorted(set(avoid)):
-            choices.insert(0, base.where(jobs.c.model_key.not_in(others)))
+            choices.insert(0, (_claim(avoid=True), {**here, "others": others}))
         if prefer is not None:
-            choices.insert(0, base.where(jobs.c.model_key == prefer))
+            choices.insert(0, (_claim(prefer=True), {**here, "preferred": prefer}))
         with self._write() as connection:
-            for choice in choices:
-                row = connection.execute(
-                    jobs.update()
-                    .where(jobs.c.id == choice.scalar_subquery())
-                    .values(state=JobState.SUBMITTED.value, attempts=jobs.c.attempts + 1)
-                    .returning(*_CLAIM_COLUMNS, jobs.c.attempts)
-                ).first()
+            for statement, parameters in choices:
+                row = connection.execute(statement, parameters).first()
                 if row is None:
                     continue
+                attempt = {"id": attempt_id, "job_id": row.id, "number": row.attempts, "server": server}
                 connection.execute(
-                    attempts.insert().values(
-                        id=attempt_id,
-                        job_id=row.id,
-                        number=row.attempts,
-                        server=server,
-                        prefix=prefix,
-                        state=AttemptState.OPEN.value,
-                    )
+                    _INSERT_ATTEMPT, {**attempt, "prefix": prefix, "state": AttemptState.OPEN.value}
                 )
                 return _claimed(row, attempt_id, prefix)
         return None
@@ -294,10 +275,9 @@ class Ledger:
     def _move(connection: sa.Connection, job_id: int, to: JobState, **values: Any) -> None:
         """The only way a job changes its state once it is planned."""
         before = [state.value for state, following in NEXT_STATES.items() if to in following]
+        new = {f"new_{name}": value for name, value in values.items()}
         moved = connection.execute(
-            jobs.update()
-            .where(jobs.c.id == job_id, jobs.c.state.in_(before))
-            .values(state=to.value, **values)
+            _move(tuple(values)), {"job": job_id, "before": before, "to": to.value, **new}
         )
         if moved.rowcount != 1:
             raise LedgerError(f"job {job_id} cannot become {to.value} now")
@@ -313,9 +293,8 @@ class Ledger:
         error: str = "",
     ) -> None:
         connection.execute(
-            attempts.update()
-            .where(attempts.c.id == attempt_id)
-            .values(state=state.value, ended_at=sa.func.now(), seconds=seconds, error_code=code, error=error)
+            _END_ATTEMPT,
+            {"attempt": attempt_id, "to": state.value, "took": seconds, "code": code, "message": error},
         )
 
     # Views for people
@@ -388,6 +367,57 @@ _CLAIM_COLUMNS = (
     jobs.c.inputs,
     jobs.c.model_key,
 )
+
+# Statements of every job are built once: building costs more than running them.
+
+_INSERT_ATTEMPT = attempts.insert()
+_END_ATTEMPT = (
+    attempts.update()
+    .where(attempts.c.id == sa.bindparam("attempt"))
+    .values(
+        state=sa.bindparam("to"),
+        ended_at=sa.func.now(),
+        seconds=sa.bindparam("took"),
+        error_code=sa.bindparam("code"),
+        error=sa.bindparam("message"),
+    )
+)
+
+
+@cache
+def _claim(*, prefer: bool = False, avoid: bool = False) -> Any:
+    """Take the next pending job, in one statement."""
+    chosen = (
+        sa.select(jobs.c.id)
+        .where(
+            jobs.c.run_id == sa.bindparam("in_run"),
+            jobs.c.generation == sa.bindparam("in_generation"),
+            jobs.c.state == JobState.PENDING.value,
+        )
+        .order_by(jobs.c.model_key, jobs.c.failures, jobs.c.row_number, jobs.c.variant)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if prefer:
+        chosen = chosen.where(jobs.c.model_key == sa.bindparam("preferred"))
+    if avoid:
+        chosen = chosen.where(jobs.c.model_key.not_in(sa.bindparam("others", expanding=True)))
+    return (
+        jobs.update()
+        .where(jobs.c.id == chosen.scalar_subquery())
+        .values(state=JobState.SUBMITTED.value, attempts=jobs.c.attempts + 1)
+        .returning(*_CLAIM_COLUMNS, jobs.c.attempts)
+    )
+
+
+@cache
+def _move(columns: tuple[str, ...]) -> Any:
+    """Bring a job from one of some states to another, and set columns beside it."""
+    return (
+        jobs.update()
+        .where(jobs.c.id == sa.bindparam("job"), jobs.c.state.in_(sa.bindparam("before", expanding=True)))
+        .values(state=sa.bindparam("to"), **{name: sa.bindparam(f"new_{name}") for name in columns})
+    )
 
 
 def _claimed(row: Any, attempt_id: str, prefix: str) -> ClaimedJob:

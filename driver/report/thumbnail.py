@@ -10,7 +10,7 @@ from .replacing import replacing
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LONGEST_SIDE = 256
+THUMBNAIL_SIZE = 256
 
 
 def save_thumbnail(image: Image, out: Path, sha256: str) -> str:
@@ -30,12 +30,12 @@ def save_thumbnail(image: Image, out: Path, sha256: str) -> str:
         image = image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
         small = image.convert("RGBA")
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
         white = images.new("RGBA", small.size, "white")
         small = images.alpha_composite(white, small).convert("RGB")
     else:
         small = image.convert("RGB")
-        small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     with replacing(path) as part:
         small.save(part, "JPEG", quality=82, optimize=True)
     return name

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from ...errors import PromptmillError
+from ..comfy import ImageRef
 from ..ledger import ClaimedJob
 
 
@@ -68,6 +69,11 @@ class Flight:
     """The server said that it ended while it was being looked up."""
     heard: bool = False
     """The server said that it ended."""
+    outputs: tuple[ImageRef, ...] = ()
+    """The images that the server told of on the way."""
+    trouble: bool = False
+    """The server told of an error or an interruption."""
+    began: float | None = None
     sign: float = field(default_factory=time.monotonic)
     asked: float = field(default_factory=time.monotonic)
     unknown: float | None = None

@@ -116,7 +116,13 @@ def _run(
     plan = prepared.plan
     write_resolved(folder.path, prepared.recipe, plan.automatic())
     collector = Collector(
-        folder.path, folder.run_id, ledger, plan.graph, prepared.recipe, {str(t): t for t in plan.targets()}
+        folder.path,
+        folder.run_id,
+        ledger,
+        plan.graph,
+        prepared.recipe,
+        {str(target): target for target in plan.targets()},
+        counted=plan.counted,
     )
     adopted = _adopt(prepared, folder, ledger)
     counts = ledger.counts(folder.run_id, generation)

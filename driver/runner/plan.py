@@ -92,7 +92,9 @@ class Plan:
         self._seeds = self._seed_fillers()
         self._name = self._compile(Template(self.pattern()))
         self._workflow = recipe.workflow_sha256()
-        self._images = graph.images_per_job({}) or 1
+        images = graph.images_per_job({})
+        self._images = images or 1
+        self.counted = images is not None
         self._models = [
             target
             for target in sorted({binding.target for binding in self.bindings}, key=str)

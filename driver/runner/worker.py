@@ -23,7 +23,7 @@ from ..comfy import (
 from ..ledger import AttemptState, ClaimedJob, JobState, Ledger
 from ..workflow import Graph
 from .board import Board, RunEvent, ServerState
-from .collect import Collector, DiskTrouble, End, ExecutionFailed, Outcome
+from .collect import Collector, DiskTrouble, End, ExecutionFailed, Outcome, Told
 from .flight import Flight, ServerDied, Stuck, Vanished, WorkerSettings
 
 TICK_SECONDS = 0.25
@@ -186,10 +186,15 @@ class ServerWorker(threading.Thread):
         if found is None:
             return
         found.sign = now
-        found.started = True
+        if not found.started:
+            found.started, found.began = True, now
         if isinstance(event.data, Progress):
             self._line.progress = f"row {found.job.row_number} {event.data.value:g}/{event.data.max:g}"
-        if event.kind is EventKind.FINISHED:
+        if event.kind is EventKind.EXECUTED and isinstance(event.data, tuple):
+            found.outputs += event.data
+        elif event.kind in (EventKind.FAILED, EventKind.INTERRUPTED):
+            found.trouble = True
+        elif event.kind is EventKind.FINISHED:
             self._unheard = 0
             found.heard = True
             self._collect(found)
@@ -218,8 +223,11 @@ class ServerWorker(threading.Thread):
         self._pool.submit(self._collect_in_pool, flight)
 
     def _collect_in_pool(self, flight: Flight) -> None:
+        told = Told(flight.outputs, flight.asked - flight.began) if flight.heard and flight.began else None
+        if flight.trouble:
+            told = None
         try:
-            self._inbox.put(_Collected(flight, self._collector.collect(self._client, flight.job), None))
+            self._inbox.put(_Collected(flight, self._collector.collect(self._client, flight.job, told), None))
         except Exception as error:
             self._inbox.put(_Collected(flight, None, error))
 

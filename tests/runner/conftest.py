@@ -162,7 +162,7 @@ class Mill:
             data = (self.out / entry["file"]).read_bytes()
             assert hashlib.sha256(data).hexdigest() == entry["sha256"]
             Image.open(io.BytesIO(data)).load()
-            assert (self.out / entry["thumbnail"]).is_file()
+            assert not entry["thumbnail"] or (self.out / entry["thumbnail"]).is_file()
         on_disk = {
             path.relative_to(self.out).as_posix()
             for path in self.out.rglob("*.png")

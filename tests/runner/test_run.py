@@ -175,6 +175,16 @@ def test_a_batch_gives_every_image_a_name(mill: Any, fake: FakeComfy) -> None:
     assert names == ["S1_1.png", "S1_2.png", "S1_3.png", "S2_1.png", "S2_2.png", "S2_3.png"]
 
 
+def test_large_images_get_thumbnails_and_small_ones_are_their_own(mill: Any, fake: FakeComfy) -> None:
+    mill.table.write_text("sku,prompt,width\na,x,512\nb,y,\n", encoding="utf-8")
+
+    mill.run(fake)
+
+    large, small = mill.entries()
+    assert Image.open(mill.out / large["thumbnail"]).size == (256, 32)
+    assert small["thumbnail"] == ""
+
+
 def test_two_identical_rows_are_two_files_and_two_records(mill: Any, fake: FakeComfy) -> None:
     """Fault 20."""
     mill.table.write_text("prompt,seed\na red mug,5\na red mug,5\n", encoding="utf-8")

@@ -1,0 +1,18 @@
+"""Workflows: load them, find what can be set, set it, and say what a server would refuse."""
+
+from .checks import checker
+from .files import WorkflowFile, load_workflow
+from .graph import Graph, InputInfo, model_inputs
+from .outputs import Saver
+from .schema import Target
+
+__all__ = [
+    "Graph",
+    "InputInfo",
+    "Saver",
+    "Target",
+    "WorkflowFile",
+    "checker",
+    "load_workflow",
+    "model_inputs",
+]
