@@ -10,7 +10,14 @@ from .manifest import write_manifest
 from .sheet import write_contact_sheet
 from .thumbnail import THUMBNAIL_SIZE, save_thumbnail
 
-__all__ = ["THUMBNAIL_SIZE", "Entry", "save_thumbnail", "write_contact_sheet", "write_manifest", "write_report"]
+__all__ = [
+    "THUMBNAIL_SIZE",
+    "Entry",
+    "save_thumbnail",
+    "write_contact_sheet",
+    "write_manifest",
+    "write_report",
+]
 
 
 def write_report(

@@ -23,7 +23,7 @@ MODEL_OUTPUTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class InputInfo:
-    """An input that holds a literal, for ``inspect``; ``addresses`` are those that name it alone."""
+    """An input that can be set, for ``inspect``; ``addresses`` are those that name it alone."""
 
     target: Target
     class_type: str
@@ -74,7 +74,11 @@ class Graph:
         return found
 
     def inputs(self) -> list[InputInfo]:
-        """Every literal input, in the order of the graph."""
+        """Every input that can be set, in the order of the graph.
+
+        These are the literals, and links from a node that computes their value of its own widgets
+        (``value`` is then the link): see ``find``.
+        """
         names: dict[Target, list[str]] = {}
         for address, targets in self._addresses.items():
             if len(targets) == 1:
@@ -82,9 +86,9 @@ class Graph:
         found = []
         for node_id, node in self.api.items():
             for name, value in node["inputs"].items():
-                if is_link(value):
-                    continue
                 target = Target(node_id, name)
+                if not self._settable(target):
+                    continue
                 spec = self.specs(node_id).get(name)
                 found.append(
                     InputInfo(
@@ -107,10 +111,12 @@ class Graph:
         targets = self._addresses.get(address.strip(), [])
         if len(targets) != 1:
             raise self._not_one(address, targets)
-        target = targets[0]
-        if is_link(self._literal(target)) and self._flow.holder(target.node_id, target.input) != target:
-            raise self._linked(address, target)
-        return target
+        if not self._settable(targets[0]):
+            raise self._linked(address, targets[0])
+        return targets[0]
+
+    def _settable(self, target: Target) -> bool:
+        return not is_link(self._literal(target)) or self._flow.holder(target.node_id, target.input) == target
 
     def _not_one(self, address: str, targets: list[Target]) -> AddressError:
         if targets:

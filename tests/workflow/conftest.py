@@ -5,11 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import os
 import re
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -252,14 +248,11 @@ class RealComfy:
 
 
 @pytest.fixture(scope="session")
-def comfyui(tmp_path_factory: pytest.TempPathFactory, templates: Path) -> Iterator[RealComfy]:
-    home = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
-    own = [home / ".venv" / "bin" / "python", home / ".venv" / "Scripts" / "python.exe"]
-    python = os.environ.get("COMFYUI_PYTHON") or next((str(path) for path in own if path.is_file()), "")
-    if not (home / "main.py").is_file() or not python:
-        pytest.skip(f"NO REAL COMFYUI at {home}: set COMFYUI_PATH and COMFYUI_PYTHON to test against one")
+def comfyui(
+    start_comfyui: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, templates: Path
+) -> RealComfy:
     base = tmp_path_factory.mktemp("comfyui")
-    for folder in ("custom_nodes", "input", "output", *(f"models/{name}" for name in MODEL_FOLDERS)):
+    for folder in ("input", *(f"models/{name}" for name in MODEL_FOLDERS)):
         (base / folder).mkdir(parents=True)
     texts = [
         path.read_text(encoding="utf-8") for path in templates.glob("*.json") if "index" not in path.name
@@ -270,27 +263,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory, templates: Path) -> Iterat
                 (base / "models" / folder / name).touch()
         for name in re.findall(r'"([^"/\\]+\.(?:png|jpe?g|webp))"', text):
             (base / "input" / name).touch()
-    port = next(port for port in range(18200, 18300) if free(port))
-    command = [python, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base)]
-    with (base / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--disable-auto-launch", "--database-url", "sqlite:///:memory:"],
-            cwd=home, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        until = time.monotonic() + 180
-        while free(port) and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.2)
-        assert not free(port), (base / "log.txt").read_text(errors="replace")[-2000:]
-        yield RealComfy(f"http://127.0.0.1:{port}")
-    finally:
-        process.kill()
-        process.wait()
-
-
-def free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+    return RealComfy(start_comfyui(base, "--database-url", "sqlite:///:memory:").url)
 
 
 @pytest.fixture(scope="session")

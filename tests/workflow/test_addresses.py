@@ -66,6 +66,7 @@ def test_a_connection_is_not_a_value(graph: Graph) -> None:
 def test_a_link_from_a_node_that_computes_may_be_replaced(edited: Callable[..., Graph]) -> None:
     graph = edited({"8": ("ResolutionSelector", {"megapixels": 1.0, "multiple": 8})}, **{"4.width": ["8", 0]})
     target = graph.find("#4.width")
+    assert target in [info.target for info in graph.inputs()]
     api, _ = graph.inject({target: 640}, None)
     assert api["4"]["inputs"]["width"] == 640
 

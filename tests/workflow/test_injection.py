@@ -75,10 +75,13 @@ def test_a_text_that_the_canvas_cannot_hold_goes_without_a_canvas(drawn: Graph, 
     assert (api["2"]["inputs"]["text"], ui) == (text, None)
 
 
-def test_a_value_without_a_widget_is_a_gap_and_no_canvas_is_shown(drawn: Graph) -> None:
-    other = Target("5", "sampler_name")
-    drawn.ui = None
-    assert drawn.inject({other: "lcm"}, None)[1] is None
+def test_a_value_without_a_widget_is_a_gap_and_no_canvas_is_shown(ui: Json, object_info: Json) -> None:
+    ui["nodes"][3]["widgets_values"] = [1024, 1024]
+    graph = Graph(to_api(ui, object_info), object_info, ui)
+    batch = Target("4", "batch_size")
+    assert graph.ui_gaps([SEED, batch]) == [batch]
+    api, shown = graph.inject({SEED: 7, batch: 2}, None)
+    assert (api["4"]["inputs"]["batch_size"], shown) == (2, None)
 
 
 def test_widgets_of_a_subgraph_node(boxed_graph: Graph, object_info: Json) -> None:
