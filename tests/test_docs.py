@@ -96,13 +96,13 @@ def test_every_error_code_is_documented_and_no_other() -> None:
 
 def command_lines() -> Iterator[Any]:
     for page in PAGES:
-        for block in blocks(page, "console"):
+        for block in (*blocks(page, "console"), *blocks(page, "")):
             for line in block.splitlines():
                 if line.startswith("promptmill "):
                     yield pytest.param(shlex.split(line), id=f"{name(page)}: {line[:40]}")
 
 
-@pytest.mark.parametrize("words", command_lines())
+@pytest.mark.parametrize("words", list(command_lines()))
 def test_command_lines_can_be_typed(words: list[str]) -> None:
     COMMANDS[words[1]].make_context(words[1], words[2:])
 
@@ -170,7 +170,6 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeComfy]
 def test_python_samples_run(shop: FakeComfy) -> None:
     page = DOCS / "python-api.md"
     code = "\n".join(blocks(page, "python")).replace(DEFAULT_SERVER, shop.url)
-    code = code.replace('name="{stile}.png"', f'servers=("{shop.url}",), name="{{stile}}.png"')
 
     exec(compile(code, str(page), "exec"), {"__name__": "sample"})  # noqa: S102
 

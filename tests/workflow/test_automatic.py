@@ -20,9 +20,11 @@ def test_the_plain_case(graph: Graph) -> None:
 
 
 def test_a_zeroed_negative_is_no_negative(edited: Edit) -> None:
-    found = roles(edited({"3": ("ConditioningZeroOut", {"conditioning": ["2", 0]})}))
-    assert found["prompt"] == "#2.text"
-    assert "negative" not in found
+    for encoder in ("2", "3"):
+        zeroed = {"8": ("ConditioningZeroOut", {"conditioning": [encoder, 0]})}
+        found = roles(edited(zeroed, **{"5.negative": ["8", 0]}))
+        assert found["prompt"] == "#2.text"
+        assert "negative" not in found
 
 
 def test_one_encoder_for_both_sides_is_the_prompt(edited: Edit) -> None:

@@ -84,6 +84,11 @@ def test_a_value_without_a_widget_is_a_gap_and_no_canvas_is_shown(ui: Json, obje
     assert (api["4"]["inputs"]["batch_size"], shown) == (2, None)
 
 
+def test_a_canvas_of_another_graph_is_not_shown(api: Json, ui: Json, object_info: Json) -> None:
+    api["5"]["inputs"]["steps"] = 99
+    assert Graph(api, object_info, ui).inject({SEED: 7}, None)[1] is None
+
+
 def test_widgets_of_a_subgraph_node(boxed_graph: Graph, object_info: Json) -> None:
     text = "{not drawn} // in promoted widgets"
     api, ui = boxed_graph.inject({BOX_TEXT: text, BOX_SEED: 99}, None)
@@ -103,6 +108,7 @@ def test_a_replaced_link_is_cut_on_the_canvas(boxed_graph: Graph, object_info: J
     assert widgets(ui, 10)[1] == 640
     assert [link[0] for link in ui["links"]] == [2, 3]
     assert ui["nodes"][0]["outputs"][0]["links"] == []
+    assert [entry["link"] for entry in ui["nodes"][1]["inputs"]] == [None, None, 2]
     assert same_graph(to_api(ui, object_info), api)
 
 
@@ -134,4 +140,6 @@ def test_a_primitive_node_drives_what_it_feeds(ui: Json, object_info: Json) -> N
     assert api["3"]["inputs"]["text"] == "a boat"
     assert shown is not None
     assert widgets(shown, 50) == ["a boat"]
-    assert graph.inject({TEXT: "a", Target("3", "text"): "b"}, None)[1] is None, "one widget, two values"
+    negative = Target("3", "text")
+    assert graph.inject({TEXT: "a", negative: "a"}, None)[1] is not None
+    assert graph.inject({TEXT: "a", negative: "b"}, None)[1] is None, "one widget, two values"
