@@ -93,7 +93,9 @@ def _identify(path: Path, database: str | None) -> OutputFolder:
         )
     if database and not elsewhere:
         raise OutputError(
-            f"this run's ledger is {LEDGER_FILE} in its folder", value=str(path), hint="leave --database out"
+            f"this run's ledger is {LEDGER_FILE} in its folder",
+            value=str(path),
+            hint="leave --database out (and unset PROMPTMILL_DATABASE)",
         )
     url = database or f"sqlite:///{(path / LEDGER_FILE).absolute().as_posix()}"
     return OutputFolder(path, known["run"], url)

@@ -19,7 +19,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "height": ("高", "高度"),
     "steps": ("步数", "步數"),
     "cfg": (),
-    "name": ("文件名", "檔名"),
+    "filename": ("file_name", "文件名", "檔名"),
 }
 """Canonical name -> its other names. Letter case does not matter, nor whether it is a space or an underscore."""
 

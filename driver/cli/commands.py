@@ -167,7 +167,9 @@ def demo(
         list[str] | None, typer.Option("--server", help="A ComfyUI server; repeat for several.")
     ] = None,
     bindings: SetOption = [],  # noqa: B006
-    out: OutOption = None,
+    out: Annotated[Path, typer.Option("--out", "--output-dir", help="The output folder.")] = Path(
+        "output/demo"
+    ),
     json: JsonOption = False,
 ) -> int:
     """Run the example table through the example workflow on your ComfyUI."""
@@ -188,7 +190,7 @@ def demo(
         name="{style}/{sku}.png",
         bindings=parse_bindings(bindings),
     )
-    return show_run(request, WorkerSettings(), out or Path("output/demo"), None, False, Output(json=json))
+    return show_run(request, WorkerSettings(), out, None, False, Output(json=json))
 
 
 def parse_bindings(texts: Sequence[str]) -> dict[str, str]:

@@ -17,17 +17,21 @@ from .output import Output
 @command
 def inspect(
     workflow: Annotated[
-        Path, typer.Argument(metavar="WORKFLOW", help="A workflow (.json) or an image made by one.")
+        Path,
+        typer.Argument(
+            metavar="WORKFLOW", help="A workflow (.json), an image made by one (.png), or a recipe (.toml)."
+        ),
     ],
     server: ServerOption = DEFAULT_SERVERS,
     json: JsonOption = False,
 ) -> int:
     """Show what can be bound in a workflow, under which addresses, and what is found by itself."""
     from ..comfy import ComfyClient
+    from ..recipe import load_recipe
     from ..workflow import load_workflow
 
     output = Output(json=json)
-    graph = load_workflow(workflow).graph(ComfyClient(server[0]).object_info())
+    graph = load_workflow(load_recipe(workflow).workflow).graph(ComfyClient(server[0]).object_info())
     roles = {target: role for role, targets in graph.automatic().items() for target in targets}
     for info in graph.inputs():
         role = roles.get(info.target, "")
@@ -47,7 +51,7 @@ def status(
     out: OutArgument,
     attempts: Annotated[bool, typer.Option("--attempts", help="List every attempt.")] = False,
     row: Annotated[
-        str | None, typer.Option("--row", help="With --attempts: only those of this row's id.")
+        str | None, typer.Option("--row", help="List the attempts of the row with this id.")
     ] = None,
     database: DatabaseOption = None,
     json: JsonOption = False,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ...errors import OutputError, PromptmillError
+from ..images import SUPERSEDED
 from .database import LedgerError, open_database
 from .records import NEXT_STATES, AttemptState, ClaimedJob, JobState, OpenAttempt, PlannedJob, StoredImage
 from .schema import attempts, images, jobs, runs
@@ -252,15 +253,42 @@ class Ledger:
                 connection, attempt_id, AttemptState.ORPHANED, code=AttemptState.ORPHANED.value, error=reason
             )
 
-    def retry(self, run_id: str, states: Iterable[JobState]) -> int:
-        """Put jobs that ended without images back to pending. Returns how many."""
+    def retry(self, run_id: str, generation: int, states: Iterable[JobState]) -> int:
+        """Put jobs that ended without images back to pending, as this planning's only jobs. Returns how many."""
         wanted = [state.value for state in states]
         with self._write() as connection:
             return connection.execute(
                 jobs.update()
                 .where(jobs.c.run_id == run_id, jobs.c.current, jobs.c.state.in_(wanted))
-                .values(state=JobState.PENDING.value, failures=0, kills=0, error_code="", error="")
+                .values(
+                    state=JobState.PENDING.value,
+                    generation=generation,
+                    failures=0,
+                    kills=0,
+                    error_code="",
+                    error="",
+                )
             ).rowcount
+
+    def replaced(self, run_id: str) -> dict[tuple[str, int], list[str]]:
+        """Images in their places of rows that have changed since: (row id, variant) to files."""
+        twin = jobs.alias("twin")
+        changed = (
+            sa.exists()
+            .where(twin.c.run_id == run_id, twin.c.current)
+            .where(twin.c.row_id == jobs.c.row_id, twin.c.variant == jobs.c.variant)
+        )
+        query = (
+            sa.select(jobs.c.row_id, jobs.c.variant, images.c.file)
+            .join(images, images.c.job_id == jobs.c.id)
+            .where(jobs.c.run_id == run_id, sa.not_(jobs.c.current), changed)
+            .where(sa.not_(images.c.file.startswith(f"{SUPERSEDED}/")))
+        )
+        found: dict[tuple[str, int], list[str]] = {}
+        with self._reader.connect() as connection:
+            for row_id, variant, file in connection.execute(query):
+                found.setdefault((row_id, variant), []).append(file)
+        return found
 
     def set_aside(self, run_id: str, file_key: str, new_file: str, new_key: str) -> None:
         """An accepted image of an earlier job was moved: record its new place."""

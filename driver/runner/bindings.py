@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import Problems, PromptmillError, TableError, WorkflowError
-from ...table import Table
+from ...table import Table, Template
 from ..recipe import Recipe
 from ..workflow import Graph, Target
 
@@ -36,16 +36,17 @@ def bindings_of(recipe: Recipe, table: Table, graph: Graph) -> list[Binding]:
     bound: dict[Target, Binding] = {}
     problems = Problems()
 
-    def bind(address: str, template: str, automatic: bool = False) -> None:
+    def bind(address: str, template: str, *, automatic: bool = False, again: bool = False) -> None:
         try:
             target = graph.find(address)
         except PromptmillError as error:
             problems.add(error)
             return
-        bound.setdefault(target, Binding(target, address, template, automatic))
+        if again or target not in bound:
+            bound[target] = Binding(target, address, template, automatic)
 
     for address, template in recipe.bindings.items():
-        bind(address, template)
+        bind(address, template, again=True)
     for column in table.columns:
         if _looks_like_an_address(column, graph):
             bind(column, as_field(column))
@@ -55,10 +56,8 @@ def bindings_of(recipe: Recipe, table: Table, graph: Graph) -> list[Binding]:
             for target in roles.get(role, ()):
                 bind(str(target), as_field(role), automatic=True)
     problems.raise_if_any()
-    prompts = roles.get("prompt", ())
-    if all(binding.automatic for binding in bound.values()) and not any(
-        target in bound for target in prompts
-    ):
+    filled = any(Template(binding.template).names for binding in bound.values() if not binding.automatic)
+    if not filled and not any(target in bound for target in roles.get("prompt", ())):
         _refuse_unbound(recipe, table)
     if "negative" in table.known and not any(target in bound for target in roles.get("negative", ())):
         column = table.known["negative"]

@@ -86,6 +86,8 @@ class Collector:
     targets: Mapping[str, Target]
     counted: bool
     """Whether the workflow tells for certain how many images a job makes."""
+    replaced: Mapping[tuple[str, int], list[str]]
+    """(row id, variant) to the images that the row had before it changed."""
 
     def values(self, job: ClaimedJob) -> dict[Target, Any]:
         """The job's recorded inputs under their targets."""
@@ -170,6 +172,8 @@ class Collector:
         try:
             for data in files:
                 parts.append(images.stage(self.out, job.names[0], data))
+            for file in self.replaced.get((job.row_id, job.variant), ()):
+                self._make_way(job, file)
             stored = []
             for number, (data, picture, part) in enumerate(zip(files, decoded, parts, strict=True)):
                 name = self._name(job, number)

@@ -53,7 +53,7 @@ class RunResult:
     def exit_code(self) -> int:
         """0 all done, 1 some failed, 3 no usable server, 130 interrupted."""
         if self.error is not None:
-            return self.error.exit_code
+            return ServerError.exit_code if isinstance(self.error, ServerError) else 1
         if self.interrupted:
             return 130
         return (
@@ -84,7 +84,7 @@ def run(
     :param out: the output folder; default ``output/<table name>``.
     :param database: the ledger's URL; default ``ledger.sqlite`` in the output folder.
     :param force: go on in a folder of another run, or with other files; nothing is overwritten.
-    :param retry: states to put back to pending first.
+    :param retry: try the recorded jobs in these states again, and no others.
     :raises PromptmillError: nothing was queued; see its ``exit_code``.
     """
     observer = observer or Observer()
@@ -110,9 +110,7 @@ def _run(
     retry: frozenset[JobState],
 ) -> RunResult:
     began = time.monotonic()
-    generation = _record_plan(prepared, request, folder, ledger, force)
-    if retry:
-        ledger.retry(folder.run_id, retry)
+    generation = _record_plan(prepared, request, folder, ledger, force, retry)
     plan = prepared.plan
     write_resolved(folder.path, prepared.recipe, plan.automatic())
     collector = Collector(
@@ -123,6 +121,7 @@ def _run(
         prepared.recipe,
         {str(target): target for target in plan.targets()},
         counted=plan.counted,
+        replaced=ledger.replaced(folder.run_id),
     )
     adopted = _adopt(prepared, folder, ledger)
     counts = ledger.counts(folder.run_id, generation)
@@ -130,7 +129,8 @@ def _run(
     board = Board(counts, observer.event)
     stop = threading.Event()
     interrupted = False
-    with ThreadPoolExecutor(max_workers=2 + 2 * len(prepared.clients), thread_name_prefix="collect") as pool:
+    pool = ThreadPoolExecutor(max_workers=2 + 2 * len(prepared.clients), thread_name_prefix="collect")
+    try:
         workers = [
             ServerWorker(
                 client,
@@ -163,6 +163,8 @@ def _run(
                 observer.event(
                     RunEvent("note", "stopping: what is queued is cancelled; Ctrl-C again to end at once")
                 )
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     error = board.fatal
     if error is None and not interrupted and board.remaining():
         left = "; ".join(f"{line.url}: {line.reason}" for line in board.servers.values())
@@ -179,7 +181,12 @@ def _run(
 
 
 def _record_plan(
-    prepared: Prepared, request: Request, folder: OutputFolder, ledger: Ledger, force: bool
+    prepared: Prepared,
+    request: Request,
+    folder: OutputFolder,
+    ledger: Ledger,
+    force: bool,
+    retry: frozenset[JobState],
 ) -> int:
     table_path = str(request.table.absolute())
     table_sha256 = _sha256(request.table)
@@ -196,6 +203,9 @@ def _record_plan(
         if known["table_path"] != table_path and known["table_sha256"] != table_sha256:
             raise OutputError("the folder holds a run of another table", value=known["table_path"], hint=hint)
     generation = ledger.begin_run(folder.run_id, table_path, table_sha256, fingerprint)
+    if retry:
+        ledger.retry(folder.run_id, generation, retry)
+        return generation
     problems = Problems()
     ledger.plan(folder.run_id, generation, prepared.plan.jobs(problems), whole=prepared.whole)
     problems.raise_if_any()

@@ -37,7 +37,6 @@ from .bindings import Binding, as_field, bindings_of
 
 EXTRA_NAMES = ("row", "id", "variant", "index", "seed")
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"})
-FILE_NAME_HEADERS = frozenset({"文件名", "filename", "file_name", "file name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +105,13 @@ class Plan:
         """The naming pattern in force."""
         if self.recipe.name is not None:
             return self.recipe.name
-        own = self._known.get("name")
-        if own and (own.lower() in FILE_NAME_HEADERS or not {"id", "sku"} & self._known.keys()):
+        has_id = bool({"id", "sku"} & self._known.keys())
+        own = self._known.get("filename")
+        if own is None and not has_id:
+            own = next((column for column in self.table.columns if column.lower() == "name"), None)
+        if own is not None:
             return as_field(own) if self.recipe.variants == 1 else as_field(own) + "_{variant}"
-        return "{id}_{variant}.png" if {"id", "sku"} & self._known.keys() else "{row:05}_{variant}.png"
+        return "{id}_{variant}.png" if has_id else "{row:05}_{variant}.png"
 
     def automatic(self) -> dict[str, str]:
         """Address to template of the bindings that were found by themselves."""

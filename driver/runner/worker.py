@@ -205,12 +205,13 @@ class ServerWorker(threading.Thread):
     def _poll(self) -> None:
         now = time.monotonic()
         for flight in list(self._flights.values()):
-            if (
-                not flight.collecting
-                and now - flight.asked >= self._settings.poll
-                and self._down_since is None
-            ):
+            patience = self._settings.poll if self._listens_to(flight) else TICK_SECONDS
+            if not flight.collecting and now - flight.asked >= patience and self._down_since is None:
                 self._collect(flight)
+
+    def _listens_to(self, flight: Flight) -> bool:
+        """Whether the websocket that hears of the flight has been open all the time."""
+        return flight.client_id is not None and flight.client_id == self._stream.client_id
 
     # Bringing home
 
@@ -301,8 +302,7 @@ class ServerWorker(threading.Thread):
 
     def _unknown(self, flight: Flight, outcome: Outcome) -> None:
         now = time.monotonic()
-        listened = flight.client_id is not None and flight.client_id == self._stream.client_id
-        if not listened and not flight.adopted:
+        if not self._listens_to(flight) and not flight.adopted:
             self._suspect_memory_loss()
         if flight.suspect:
             self._fail(flight, ServerDied(), killed_server=True)

@@ -73,13 +73,13 @@ def _inputs(flow: Flow, node_id: str, bound: Container[Target]) -> Iterator[Prom
                 )
         elif Target(node_id, name) in bound or is_link(inputs[name]):
             continue
-        elif problem := _refusal(flow, node_id, spec, inputs[name], place):
+        elif problem := _refusal(flow, Target(node_id, name), spec, inputs[name], place):
             yield problem
 
 
-def _refusal(flow: Flow, node_id: str, spec: Spec, value: Any, place: str) -> PromptmillError | None:
+def _refusal(flow: Flow, target: Target, spec: Spec, value: Any, place: str) -> PromptmillError | None:
     """As the server, which converts first: ``"5"`` and ``5.0`` are an INT to it."""
-    if flow.api[node_id]["class_type"] == "CustomCombo" or spec.options.get("multiselect"):
+    if flow.api[target.node_id]["class_type"] == "CustomCombo" or spec.options.get("multiselect"):
         return None
     try:
         if spec.type == "INT":
@@ -90,6 +90,7 @@ def _refusal(flow: Flow, node_id: str, spec: Spec, value: Any, place: str) -> Pr
             value = bool(value)
         compile_check(spec, place)(value)
     except ValueRefused as error:
+        error.hint += f"; --set '{target}=VALUE' replaces it"
         return error
     except (TypeError, ValueError):
         return ValueRefused(

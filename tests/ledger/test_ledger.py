@@ -113,7 +113,7 @@ def test_a_failed_job_goes_to_the_end_and_fails_at_the_limit(
     assert again is not None
     assert (second.row_number, again.row_number) == (2, 1)
     assert ledger.fail(again, PromptmillError("bad"), limit=2) is JobState.FAILED
-    assert ledger.retry(run_id, [JobState.FAILED]) == 1
+    assert ledger.retry(run_id, 2, [JobState.FAILED]) == 1
     assert ledger.counts(run_id)[JobState.PENDING] == 1
 
 

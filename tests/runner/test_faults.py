@@ -220,6 +220,45 @@ def test_a_failed_row_is_retried_on_request_only(mill: Any, fake: FakeComfy) -> 
     mill.audit(6, fakes=(fake,))
 
 
+def test_a_retry_makes_no_row_that_was_not_asked_for(mill: Any, fake: FakeComfy) -> None:
+    fake.on_prompt("number 2 of").fail("ValueError", "no")
+    mill.run(fake, rows="1-2")
+    fake.behave()
+
+    result = mill.run(fake, retry=frozenset({JobState.FAILED}))
+
+    assert (result.exit_code, result.made) == (0, 1)
+    mill.audit(2, fakes=(fake,))
+
+
+@pytest.mark.timeout(60)
+def test_a_job_that_ends_before_the_websocket_is_open_is_not_waited_for(
+    mill: Any, fake: FakeComfy, quick: Any
+) -> None:
+    """Its end was told to nobody; it is polled for often, not every ``poll`` seconds."""
+    fake.on_request("/ws").delay(0.3)
+
+    assert mill.run(fake, rows="1", settings=replace(quick, poll=3600.0)).exit_code == 0
+
+
+def test_an_error_in_the_middle_of_a_run_is_not_reported_as_nothing_queued(
+    mill: Any, fake: FakeComfy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptmill.driver.ledger import Ledger, LedgerError
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise LedgerError("the database has gone")
+
+    monkeypatch.setattr(Ledger, "complete", broken)
+    result = mill.run(fake)
+    assert result.exit_code == 1
+    assert "the database has gone" in str(result.error)
+
+    monkeypatch.undo()
+    assert mill.run(fake).exit_code == 0
+    mill.audit(6, fakes=(fake,))
+
+
 def test_the_same_device_error_again_and_again_drains_the_server(
     mill: Any, fake: FakeComfy, other: FakeComfy
 ) -> None:

@@ -91,6 +91,19 @@ def test_a_changed_row_is_made_again_and_its_earlier_image_is_kept_aside(mill: A
     assert (mill.out / "superseded" / "S2_1.png").read_bytes() == old
 
 
+def test_the_image_of_a_row_whose_name_changed_is_kept_aside(mill: Any, fake: FakeComfy) -> None:
+    mill.write(change=lambda rows: [row.update(style="old") for row in rows])
+    mill.run(fake, name="{style}/{sku}.png")
+
+    mill.write(change=lambda rows: [row.update(style="new" if row["sku"] == "S2" else "old") for row in rows])
+    result = mill.run(fake, name="{style}/{sku}.png")
+
+    assert result.made == 1
+    mill.audit(6, fakes=(fake,))
+    assert (mill.out / "new" / "S2.png").is_file()
+    assert (mill.out / "superseded" / "old" / "S2.png").is_file()
+
+
 def test_a_row_changed_and_changed_back_is_current_again(mill: Any, fake: FakeComfy) -> None:
     mill.run(fake)
     first = mill.entries()[1]["sha256"]
@@ -232,6 +245,37 @@ def test_recipe_defaults_stand_in_for_blank_cells_and_missing_columns(mill: Any,
     assert (mill.out / "soft" / "a.png").is_file()
 
 
+def test_the_command_line_overrides_the_recipe_however_the_input_is_addressed(
+    mill: Any, fake: FakeComfy
+) -> None:
+    recipe = mill.folder / "recipe.toml"
+    recipe.write_text('workflow = "workflow.json"\n[bindings]\n"#3.cfg" = 4\n', encoding="utf-8")
+
+    mill.run(fake, workflow=recipe, bindings={"KSampler.cfg": "7"})
+
+    assert {post.graph["3"]["inputs"]["cfg"] for post in fake.posts} == {7.0}
+
+
+@pytest.mark.parametrize(
+    ("columns", "file"),
+    [
+        ("sku,name,prompt,文件名", "own"),
+        ("sku,name,prompt,filename", "own"),
+        ("sku,prompt,name", "A1_1"),
+        ("prompt,name", "cup"),
+        ("prompt", "00001_1"),
+    ],
+)
+def test_the_default_name(mill: Any, fake: FakeComfy, columns: str, file: str) -> None:
+    cells = {"sku": "A1", "name": "cup", "prompt": "x", "文件名": "own", "filename": "own"}
+    row = ",".join(cells[column] for column in columns.split(","))
+    mill.table.write_text(f"{columns}\n{row}\n", encoding="utf-8")
+
+    mill.run(fake)
+
+    assert [path.name for path in mill.out.glob("*.png")] == [f"{file}.png"]
+
+
 # Bad input: nothing is queued, nothing is made
 
 
@@ -291,6 +335,14 @@ def test_a_missing_prompt_column_is_refused_with_a_hint_to_bind_one(mill: Any, f
 
     assert isinstance(error, TableError)
     assert "--set" in error.hint
+
+
+def test_a_misspelled_prompt_column_is_refused_although_constants_are_bound(
+    mill: Any, fake: FakeComfy
+) -> None:
+    mill.table.write_text("sku,promt\na,x\n", encoding="utf-8")
+
+    assert "no column holds the prompt" in str(_refused(mill, fake, bindings={"KSampler.cfg": "7"}))
 
 
 def test_no_server_is_exit_3(mill: Any) -> None:

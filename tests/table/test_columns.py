@@ -21,7 +21,7 @@ from promptmill.errors import Problems, TableError
         ("高度", "height"),
         ("步数", "steps"),
         ("CFG", "cfg"),
-        ("文件名", "name"),
+        ("文件名", "filename"),
         ("编号", "id"),
         ("货号", "sku"),
     ],
