@@ -126,6 +126,23 @@ def test_duplicated_reordered_foreign_and_garbage_messages_are_harmless(
     mill.audit(6, fakes=(fake,))
 
 
+def test_a_message_that_names_another_prompts_file_is_not_believed(mill: Any, fake: FakeComfy) -> None:
+    """Fault 9: right id, wrong file."""
+    first: list[Any] = []
+
+    def lie(message: Any, proceed: Any) -> None:
+        if first:
+            message.data["output"] = first[0]
+        first.append(message.data["output"])
+        proceed()
+
+    fake.on_message("executed").do(lie)
+
+    assert mill.run(fake).exit_code == 0
+    mill.audit(6, fakes=(fake,))
+    assert len({entry["sha256"] for entry in mill.entries()}) == 6
+
+
 def test_a_server_killed_mid_prompt_and_restarted_loses_nothing(mill: Any, fake: FakeComfy) -> None:
     """Fault 10."""
     fake.on_prompt(ROW, times=1).die(back_after=0.3)
