@@ -7,7 +7,6 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -16,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ...errors import OutputError, PromptmillError
 from ..images import SUPERSEDED
+from . import statements
 from .database import LedgerError, open_database
 from .records import NEXT_STATES, AttemptState, ClaimedJob, JobState, OpenAttempt, PlannedJob, StoredImage
 from .schema import attempts, images, jobs, runs
@@ -150,11 +150,11 @@ class Ledger:
         attempt_id = str(uuid.uuid4())
         prefix = f"promptmill/{run_id[:8]}/{attempt_id[:2]}/{attempt_id}"
         here = {"in_run": run_id, "in_generation": generation}
-        choices = [(_claim(), here)]
+        choices = [(statements.claim(), here)]
         if others := sorted(set(avoid)):
-            choices.insert(0, (_claim(avoid=True), {**here, "others": others}))
+            choices.insert(0, (statements.claim(avoid=True), {**here, "others": others}))
         if prefer is not None:
-            choices.insert(0, (_claim(prefer=True), {**here, "preferred": prefer}))
+            choices.insert(0, (statements.claim(prefer=True), {**here, "preferred": prefer}))
         with self._write() as connection:
             for statement, parameters in choices:
                 row = connection.execute(statement, parameters).first()
@@ -162,7 +162,7 @@ class Ledger:
                     continue
                 attempt = {"id": attempt_id, "job_id": row.id, "number": row.attempts, "server": server}
                 connection.execute(
-                    _INSERT_ATTEMPT, {**attempt, "prefix": prefix, "state": AttemptState.OPEN.value}
+                    statements.INSERT_ATTEMPT, {**attempt, "prefix": prefix, "state": AttemptState.OPEN.value}
                 )
                 return _claimed(row, attempt_id, prefix)
         return None
@@ -171,7 +171,7 @@ class Ledger:
         """Attempts of an earlier process, each with whether its job still waits for it."""
         query = (
             sa.select(
-                *_CLAIM_COLUMNS,
+                *statements.CLAIM_COLUMNS,
                 jobs.c.state,
                 attempts.c.id.label("attempt_id"),
                 attempts.c.prefix,
@@ -305,7 +305,7 @@ class Ledger:
         before = [state.value for state, following in NEXT_STATES.items() if to in following]
         new = {f"new_{name}": value for name, value in values.items()}
         moved = connection.execute(
-            _move(tuple(values)), {"job": job_id, "before": before, "to": to.value, **new}
+            statements.move(tuple(values)), {"job": job_id, "before": before, "to": to.value, **new}
         )
         if moved.rowcount != 1:
             raise LedgerError(f"job {job_id} cannot become {to.value} now")
@@ -321,7 +321,7 @@ class Ledger:
         error: str = "",
     ) -> None:
         connection.execute(
-            _END_ATTEMPT,
+            statements.END_ATTEMPT,
             {"attempt": attempt_id, "to": state.value, "took": seconds, "code": code, "message": error},
         )
 
@@ -384,68 +384,6 @@ class Ledger:
             query = query.where(jobs.c.row_id == row_id)
         with self._reader.connect() as connection:
             return list(connection.execute(query).mappings())
-
-
-_CLAIM_COLUMNS = (
-    jobs.c.id,
-    jobs.c.row_id,
-    jobs.c.row_number,
-    jobs.c.variant,
-    jobs.c.names,
-    jobs.c.inputs,
-    jobs.c.model_key,
-)
-
-# Statements of every job are built once: building costs more than running them.
-
-_INSERT_ATTEMPT = attempts.insert()
-_END_ATTEMPT = (
-    attempts.update()
-    .where(attempts.c.id == sa.bindparam("attempt"))
-    .values(
-        state=sa.bindparam("to"),
-        ended_at=sa.func.now(),
-        seconds=sa.bindparam("took"),
-        error_code=sa.bindparam("code"),
-        error=sa.bindparam("message"),
-    )
-)
-
-
-@cache
-def _claim(*, prefer: bool = False, avoid: bool = False) -> Any:
-    """Take the next pending job, in one statement."""
-    chosen = (
-        sa.select(jobs.c.id)
-        .where(
-            jobs.c.run_id == sa.bindparam("in_run"),
-            jobs.c.generation == sa.bindparam("in_generation"),
-            jobs.c.state == JobState.PENDING.value,
-        )
-        .order_by(jobs.c.model_key, jobs.c.failures, jobs.c.row_number, jobs.c.variant)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if prefer:
-        chosen = chosen.where(jobs.c.model_key == sa.bindparam("preferred"))
-    if avoid:
-        chosen = chosen.where(jobs.c.model_key.not_in(sa.bindparam("others", expanding=True)))
-    return (
-        jobs.update()
-        .where(jobs.c.id == chosen.scalar_subquery())
-        .values(state=JobState.SUBMITTED.value, attempts=jobs.c.attempts + 1)
-        .returning(*_CLAIM_COLUMNS, jobs.c.attempts)
-    )
-
-
-@cache
-def _move(columns: tuple[str, ...]) -> Any:
-    """Bring a job from one of some states to another, and set columns beside it."""
-    return (
-        jobs.update()
-        .where(jobs.c.id == sa.bindparam("job"), jobs.c.state.in_(sa.bindparam("before", expanding=True)))
-        .values(state=sa.bindparam("to"), **{name: sa.bindparam(f"new_{name}") for name in columns})
-    )
 
 
 def _claimed(row: Any, attempt_id: str, prefix: str) -> ClaimedJob:

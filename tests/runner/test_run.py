@@ -276,6 +276,20 @@ def test_the_default_name(mill: Any, fake: FakeComfy, columns: str, file: str) -
     assert [path.name for path in mill.out.glob("*.png")] == [f"{file}.png"]
 
 
+@pytest.mark.postgresql
+def test_the_ledger_may_be_in_postgresql(mill: Any, fake: FakeComfy, postgresql: str) -> None:
+    assert mill.run(fake, rows="1-3", database=postgresql).made == 3
+
+    result = mill.run(fake, database=postgresql)
+
+    assert (result.exit_code, result.made) == (0, 3)
+    assert len(fake.posts) == 6
+    assert [entry["state"] for entry in mill.entries(postgresql)] == ["done"] * 6
+    assert not list(mill.out.glob("*.sqlite"))
+    with pytest.raises(OutputError, match="--database"):
+        mill.run(fake)
+
+
 # Bad input: nothing is queued, nothing is made
 
 
