@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,7 +221,8 @@ def _adopt(prepared: Prepared, folder: OutputFolder, ledger: Ledger) -> dict[str
         if not wanted:
             ledger.end_orphan(attempt.job.attempt_id, "its row changed or left the table")
             if attempt.server in clients:
-                clients[attempt.server].cancel(attempt.job.attempt_id)
+                with suppress(ServerError):
+                    clients[attempt.server].cancel(attempt.job.attempt_id)
         elif attempt.server in adopted:
             adopted[attempt.server].append(attempt.job)
         else:

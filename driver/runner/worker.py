@@ -5,8 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from ...errors import PromptmillError, ServerError
 from ..comfy import (
@@ -25,6 +28,9 @@ from ..workflow import Graph
 from .board import Board, RunEvent, ServerState
 from .collect import Collector, DiskTrouble, End, ExecutionFailed, Outcome, Told
 from .flight import Flight, ServerDied, Stuck, Vanished, WorkerSettings
+from .flights import Flights
+
+Answer = TypeVar("Answer")
 
 TICK_SECONDS = 0.25
 PROBE_SECONDS = (0.5, 1.0, 2.0, 5.0)
@@ -77,9 +83,9 @@ class ServerWorker(threading.Thread):
         self._pool = pool
         self._stop_asked = stop
         self._inbox: queue.SimpleQueue[Event | _Collected] = queue.SimpleQueue()
-        self._flights = {job.attempt_id: Flight(job, adopted=True) for job in adopted}
-        self._released: set[str] = set()
-        self._stream = EventStream(client.url, self._inbox.put, ours=self._is_ours)
+        self._flights = Flights(ledger, board, client.url, limit=settings.limit, adopted=adopted)
+        self._stream = EventStream(client.url, self._inbox.put, ours=self._flights.__contains__)
+        self._abandoned: list[str] = []
         self._server_sign = time.monotonic()
         self._down_since: float | None = None
         self._falls = 0
@@ -93,7 +99,7 @@ class ServerWorker(threading.Thread):
         """Work until there is nothing left to do here."""
         self._stream.start()
         try:
-            for flight in list(self._flights.values()):
+            for flight in self._flights:
                 self._collect(flight)
             while self._in_use():
                 if self._down_since is not None:
@@ -118,12 +124,10 @@ class ServerWorker(threading.Thread):
         return self._line.state is not ServerState.LEFT and self._board.remaining() > 0
 
     def _fill(self) -> None:
-        waiting = sum(flight.collecting for flight in self._flights.values())
-        while (
-            len(self._flights) - waiting < self._settings.in_flight
-            and waiting <= 2 * self._settings.in_flight
-        ):
-            if self._stop_asked.is_set() or self._down_since is not None:
+        """Keep ``in_flight`` jobs on the server, while not too many of its images are still on their way."""
+        while self._in_use() and self._down_since is None:
+            on_server = len(self._flights.idle())
+            if on_server >= self._settings.in_flight or len(self._flights) >= 4 * self._settings.in_flight:
                 return
             job = self._ledger.claim(
                 self._run_id,
@@ -134,26 +138,23 @@ class ServerWorker(threading.Thread):
             )
             if job is None:
                 return
-            self._line.model_key = job.model_key
-            self._board.moved(JobState.PENDING, JobState.SUBMITTED)
             self._submit(job)
-        self._line.in_flight = len(self._flights)
 
     def _submit(self, job: ClaimedJob) -> None:
-        flight = self._flights[job.attempt_id] = Flight(job, client_id=self._stream.client_id)
+        flight = self._flights.begin(job, self._stream.client_id)
         api, workflow = self._graph.inject(self._collector.values(job), job.prefix)
         try:
             self._client.submit(job.attempt_id, api, client_id=flight.client_id, workflow=workflow)
         except Rejected as error:
-            self._fail(flight, error)
+            self._flights.fail(flight, error)
             self._strike(f"it refuses prompts: {error.message}")
         except NotSent as error:
-            self._release(flight, AttemptState.LOST, error.message)
+            self._flights.release(flight, AttemptState.LOST, error.message)
             self._fall(error)
         except Ambiguous:
             flight.doubtful = True
         except ServerError as error:
-            self._release(flight, AttemptState.LOST, error.message)
+            self._flights.release(flight, AttemptState.LOST, error.message)
             self._leave(error.message)
 
     def _listen(self) -> None:
@@ -173,17 +174,14 @@ class ServerWorker(threading.Thread):
     def _hear(self, event: Event) -> None:
         now = self._server_sign = time.monotonic()
         if event.kind is EventKind.DISCONNECTED:
-            self._suspect_memory_loss()
+            self._flights.suspect_memory_loss()
         if event.kind in (EventKind.CONNECTED, EventKind.DISCONNECTED):
-            for flight in self._flights.values():
+            for flight in self._flights:
                 flight.asked = now - self._settings.poll
-        if event.prompt_id in self._released and event.kind is EventKind.FINISHED:
-            self._released.discard(event.prompt_id)
-            self._ledger.end_orphan(
-                event.prompt_id, "it ended after its job had been given to another attempt"
-            )
-        found = self._flights.get(event.prompt_id or "")
+        found = self._flights.get(event.prompt_id)
         if found is None:
+            if event.kind is EventKind.FINISHED and event.prompt_id:
+                self._flights.ended_late(event.prompt_id)
             return
         found.sign = now
         if not found.started:
@@ -199,14 +197,11 @@ class ServerWorker(threading.Thread):
             found.heard = True
             self._collect(found)
 
-    def _is_ours(self, prompt_id: str) -> bool:
-        return prompt_id in self._flights or prompt_id in self._released
-
     def _poll(self) -> None:
         now = time.monotonic()
-        for flight in list(self._flights.values()):
+        for flight in self._flights.idle():
             patience = self._settings.poll if self._listens_to(flight) else TICK_SECONDS
-            if not flight.collecting and now - flight.asked >= patience and self._down_since is None:
+            if now - flight.asked >= patience and self._down_since is None:
                 self._collect(flight)
 
     def _listens_to(self, flight: Flight) -> bool:
@@ -239,10 +234,10 @@ class ServerWorker(threading.Thread):
         if isinstance(item.error, ServerGone):
             self._fall(item.error)
         elif isinstance(item.error, ServerError):
-            self._fail(flight, item.error)
+            self._flights.fail(flight, item.error)
         elif isinstance(item.error, DiskTrouble):
             self._board.stop_for(item.error)
-            self._release(flight, AttemptState.LOST, item.error.message)
+            self._flights.release(flight, AttemptState.LOST, item.error.message)
         elif item.error is not None:
             raise item.error
         elif outcome is not None:
@@ -256,7 +251,6 @@ class ServerWorker(threading.Thread):
             if outcome.end is not End.NOT_YET and not flight.heard:
                 self._mind_the_silence()
             judges[outcome.end](flight, outcome)
-        self._line.in_flight = len(self._flights)
 
     def _mind_the_silence(self) -> None:
         """Prompts end and the websocket, though open, does not say so: open another."""
@@ -266,11 +260,8 @@ class ServerWorker(threading.Thread):
             self._stream.reconnect()
 
     def _accepted(self, flight: Flight, outcome: Outcome) -> None:
-        del self._flights[flight.job.attempt_id]
-        self._line.done += 1
         self._falls = self._strikes = 0
-        self._board.moved(JobState.SUBMITTED, JobState.DONE)
-        self._tell("done", flight, files=outcome.files, seconds=outcome.seconds)
+        self._flights.accept(flight, outcome.files, outcome.seconds)
 
     def _not_yet(self, flight: Flight, outcome: Outcome) -> None:
         flight.unknown = None
@@ -286,71 +277,39 @@ class ServerWorker(threading.Thread):
         error = outcome.error
         assert error is not None
         kind = error.kind if isinstance(error, ExecutionFailed) else "other"
-        self._fail(flight, error)
+        self._flights.fail(flight, error)
         if kind == "out_of_memory":
-            self._client.free()
+            self._ask(self._client.free)
         if kind == "cuda":
             self._strike(f"device errors: {error.message}")
 
     def _cancelled(self, flight: Flight, _outcome: Outcome) -> None:
         if flight.cancelled is not None:
-            self._fail(flight, self._stuck(flight))
+            self._flights.fail(flight, self._stuck(flight))
         elif self._on_cancel == "mark":
-            self._release(flight, AttemptState.CANCELLED, "cancelled at the server", to=JobState.CANCELLED)
+            self._flights.release(
+                flight, AttemptState.CANCELLED, "cancelled at the server", to=JobState.CANCELLED
+            )
         else:
-            self._fail(flight, Vanished("somebody interrupted the prompt at the server"))
+            self._flights.fail(flight, Vanished("somebody interrupted the prompt at the server"))
 
     def _unknown(self, flight: Flight, outcome: Outcome) -> None:
         now = time.monotonic()
         if not self._listens_to(flight) and not flight.adopted:
-            self._suspect_memory_loss()
+            self._flights.suspect_memory_loss()
         if flight.suspect:
-            self._fail(flight, ServerDied(), killed_server=True)
+            self._flights.fail(flight, ServerDied(), killed_server=True)
         elif flight.adopted:
-            self._release(flight, AttemptState.LOST, "the server does not know it any more")
+            self._flights.release(flight, AttemptState.LOST, "the server does not know it any more")
         elif flight.unknown is None:
             flight.unknown = now
             flight.asked = now - self._settings.poll / 2
         elif flight.doubtful:
-            self._release(
+            self._flights.release(
                 flight, AttemptState.LOST, "the answer to its submission was lost, and it did not arrive"
             )
         else:
             self._cancelled(flight, outcome)
-
-    # Ends of attempts
-
-    def _fail(self, flight: Flight, error: PromptmillError, *, killed_server: bool = False) -> None:
-        del self._flights[flight.job.attempt_id]
-        state = self._ledger.fail(flight.job, error, limit=self._settings.limit, killed_server=killed_server)
-        self._board.moved(JobState.SUBMITTED, state)
-        if state is not JobState.PENDING:
-            self._line.failed += 1
-        self._tell("retry" if state is JobState.PENDING else state.value, flight, message=error.message)
-
-    def _release(
-        self, flight: Flight, how: AttemptState, reason: str, *, to: JobState = JobState.PENDING
-    ) -> None:
-        del self._flights[flight.job.attempt_id]
-        self._released.add(flight.job.attempt_id)
-        self._ledger.release(flight.job, how, reason, to=to)
-        self._board.moved(JobState.SUBMITTED, to)
-        if to is JobState.CANCELLED:
-            self._tell("cancelled", flight, message=reason)
-
-    def _tell(
-        self,
-        kind: str,
-        flight: Flight,
-        *,
-        message: str = "",
-        files: tuple[str, ...] = (),
-        seconds: float | None = None,
-    ) -> None:
-        job = flight.job
-        self._board.tell(
-            RunEvent(kind, message, job.row_id, job.row_number, job.variant, self._client.url, files, seconds)
-        )
 
     # The server's health
 
@@ -364,7 +323,7 @@ class ServerWorker(threading.Thread):
             return
         self._down_since = time.monotonic()
         self._falls += 1
-        self._suspect_memory_loss()
+        self._flights.suspect_memory_loss()
         self._probes = iter(PROBE_SECONDS)
         self._next_probe = self._down_since
         self._board.set_server(self._client.url, ServerState.DOWN, error.message)
@@ -384,63 +343,54 @@ class ServerWorker(threading.Thread):
             if away > self._settings.timeout:
                 self._leave(f"no answer for {away:.0f} s: {error.message}")
             elif away > self._settings.handover and self._board.others_usable(self._client.url):
-                self._release_all("its server does not answer")
+                self._abandoned += self._flights.hand_back("its server does not answer")
             return
         self._down_since = None
         self._server_sign = now
         self._board.set_server(self._client.url, ServerState.UP)
-        for flight in self._flights.values():
+        while self._abandoned:
+            self._ask(partial(self._client.cancel, self._abandoned.pop()))
+        for flight in self._flights:
             flight.sign = now
             self._collect(flight)
-
-    def _suspect_memory_loss(self) -> None:
-        """The server fell, hung up, or was not listened to: it may know nothing any more, and a row may be why."""
-        if any(flight.suspect for flight in self._flights.values()):
-            return
-        flights = [flight for flight in self._flights.values() if not flight.collecting]
-        for flight in self._flights.values():
-            flight.adopted = True
-        # What it had begun, else what it had just been sent, else the oldest.
-        at = max(flights, key=lambda flight: (flight.started, flight.doubtful), default=None)
-        if at is not None:
-            at.suspect = True
 
     def _watch(self) -> None:
         """Look for the signs of a server that answers but does not work."""
         if self._down_since is not None or not self._flights:
             return
         now = time.monotonic()
-        for flight in list(self._flights.values()):
-            if flight.collecting or not flight.started:
+        for flight in self._flights.idle():
+            if not flight.started:
                 continue
             if flight.cancelled is not None:
                 if now - flight.cancelled > self._settings.reaction:
-                    self._fail(flight, self._stuck(flight), killed_server=True)
+                    self._flights.fail(flight, self._stuck(flight), killed_server=True)
                     self._leave("it does not react: a prompt neither goes on nor can be cancelled")
                     return
             elif now - flight.sign > self._settings.timeout:
                 flight.cancelled = now
-                self._guarded(flight)
-        if any(flight.started or flight.collecting for flight in self._flights.values()):
+                self._ask(partial(self._client.cancel, flight.job.attempt_id))
+        if any(flight.started or flight.collecting for flight in self._flights):
             self._stuck_looks = 0
         elif now - self._server_sign > self._settings.reaction:
             self._look_at_the_queue(now)
 
-    def _guarded(self, flight: Flight) -> None:
+    def _ask(self, request: Callable[[], Answer]) -> Answer | None:
+        """Ask the server for something the run can do without."""
         try:
-            self._client.cancel(flight.job.attempt_id)
+            return request()
         except ServerGone as error:
             self._fall(error)
+        except ServerError as error:
+            self._board.tell(RunEvent("note", error.message, server=self._client.url))
+        return None
 
     def _look_at_the_queue(self, now: float) -> None:
         """Prompts wait and none runs, twice running: the server's worker thread is dead."""
         self._server_sign = now
-        try:
-            state = self._client.queue()
-        except ServerGone as error:
-            self._fall(error)
-            return
-        self._stuck_looks = self._stuck_looks + 1 if state.pending and not state.running else 0
+        state = self._ask(self._client.queue)
+        stuck = state is not None and state.pending and not state.running
+        self._stuck_looks = self._stuck_looks + 1 if stuck else 0
         if self._stuck_looks == 2:
             self._leave("its queue does not move: prompts wait and none runs")
 
@@ -456,36 +406,22 @@ class ServerWorker(threading.Thread):
         self._board.set_server(self._client.url, ServerState.LEFT, reason)
         if self._down_since is None:
             self._cancel_all()
-        self._release_all(reason)
-
-    def _release_all(self, reason: str) -> None:
-        for flight in list(self._flights.values()):
-            if flight.collecting:
-                continue
-            if flight.suspect:
-                self._fail(flight, ServerDied(reason), killed_server=True)
-            else:
-                self._release(flight, AttemptState.LOST, reason)
+        self._flights.hand_back(reason)
 
     def _cancel_all(self) -> None:
-        for flight in self._flights.values():
-            if not flight.collecting:
-                try:
-                    self._client.cancel(flight.job.attempt_id)
-                except ServerError:
-                    return
+        for flight in self._flights.idle():
+            self._ask(partial(self._client.cancel, flight.job.attempt_id))
 
     def _take_back(self) -> None:
         """The end: what is still on the server is cancelled there and waits again in the ledger."""
         self._wait_for_collections()
         if self._flights and self._down_since is None:
             self._cancel_all()
-            for flight in list(self._flights.values()):
-                self._release(flight, AttemptState.CANCELLED, "the run was stopped")
-        self._line.in_flight = 0
+            for flight in self._flights:
+                self._flights.release(flight, AttemptState.CANCELLED, "the run was stopped")
 
     def _wait_for_collections(self) -> None:
-        while any(flight.collecting for flight in self._flights.values()):
+        while any(flight.collecting for flight in self._flights):
             item = self._inbox.get()
             if isinstance(item, _Collected):
                 self._judge(item)
