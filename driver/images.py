@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUPERSEDED = "superseded"
 PART = ".part"
+LARGEST = 1 << 30
+"""Pixels; Pillow's own limit refuses what upscaling workflows really make."""
 PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -34,6 +36,7 @@ def decode(data: bytes, *, expected_size: tuple[int, int] | None, allow_blank: b
     """
     from PIL import Image, UnidentifiedImageError
 
+    Image.MAX_IMAGE_PIXELS = LARGEST
     try:
         image = Image.open(io.BytesIO(data))
         if image.format == "PNG" and PNG_END not in data[-64 * 1024 :]:
@@ -81,26 +84,23 @@ def put_in_place(part: Path, final: Path) -> None:
 
 
 def set_aside(out: Path, name: str) -> str:
-    """Move a file that stands at ``out / name`` to ``superseded/``. Returns its new name."""
-    moved = free_name(out, f"{SUPERSEDED}/{name}")
-    (out / moved).parent.mkdir(parents=True, exist_ok=True)
-    (out / name).replace(out / moved)
-    return moved
-
-
-def free_name(out: Path, name: str) -> str:
-    """``name``, or ``name`` with the first number from 2 that makes it free in ``out``."""
-    path = out / name
+    """Move what stands at ``out / name`` to ``superseded/``, numbered where that is taken. Returns its new name."""
+    first = path = out / SUPERSEDED / name
     number = 2
     while path.exists():
-        path = (out / name).with_name(f"{Path(name).stem}_{number}{Path(name).suffix}")
+        end = f"_{number}{first.suffix}"
+        stem = first.stem.encode()[: 255 - len(end)].decode(errors="ignore")
+        path = first.with_name(stem + end)
         number += 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if (out / name).exists():
+        (out / name).replace(path)
     return path.relative_to(out).as_posix()
 
 
 def remove_parts(out: Path) -> None:
     """Remove what an earlier process staged and never put in place."""
-    for part in out.rglob(f".*{PART}"):
+    for part in out.rglob(f".{'[0-9a-f]' * 8}-*-*-*-{'[0-9a-f]' * 12}{PART}"):
         part.unlink()
 
 
@@ -110,5 +110,6 @@ def made_by(path: Path, prefix: str) -> bool:
 
 
 def _is_blank(image: Image) -> bool:
-    extrema = image.convert("RGB").getextrema()
-    return all(low == high for low, high in extrema)  # type: ignore[misc]
+    """One value in every band, transparency included: a shape cut out in black is not blank."""
+    own = image.convert("RGBA") if image.mode == "P" else image
+    return all(low == high for low, high in (band.getextrema() for band in own.split()))

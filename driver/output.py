@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from .images import remove_parts
+from .images import SUPERSEDED, remove_parts, set_aside
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 STATE = ".promptmill"
 LEDGER_FILE = "ledger.sqlite"
+OWN_FILES = (
+    "recipe.toml",
+    "workflow.json",
+    "workflow.png",
+    "manifest.csv",
+    "manifest.jsonl",
+    "index.html",
+    LEDGER_FILE,
+)
+OWN_FOLDERS = (STATE, SUPERSEDED, "thumbnails")
 
 
 @dataclass(frozen=True)
@@ -22,7 +37,14 @@ class OutputFolder:
 
     path: Path
     run_id: str
-    ledger_url: str
+    ledger_url: URL | str
+    planned: bool
+    """Whether its ledger was told of the run: then the run must be in it."""
+
+    def mark_planned(self) -> None:
+        """Remember that the ledger knows the run."""
+        record = _record(self.path)
+        _write_record(record, {**json.loads(record.read_text(encoding="utf-8")), "planned": True})
 
 
 @contextmanager
@@ -45,6 +67,7 @@ def open_output(path: Path, *, database: str | None = None, force: bool = False)
             value=str(path),
             hint="--out with another folder, or --force to add to this one (nothing is overwritten)",
         )
+    foreign = path.is_dir() and not (path / STATE).is_dir()
     try:
         (path / STATE).mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / STATE / "lock")
@@ -61,6 +84,9 @@ def open_output(path: Path, *, database: str | None = None, force: bool = False)
         ) from error
     try:
         remove_parts(path)
+        for name in OWN_FILES if foreign else ():
+            if (path / name).exists():
+                set_aside(path, name)
         yield _identify(path, database)
     finally:
         lock.release()
@@ -71,7 +97,7 @@ def existing_output(path: Path, *, database: str | None = None) -> OutputFolder:
 
     :raises OutputError: there is no run in it.
     """
-    if not (path / STATE / "run.json").is_file():
+    if not _record(path).is_file():
         raise OutputError(
             "there is no run in this folder", value=str(path), hint="promptmill run TABLE -w WORKFLOW"
         )
@@ -79,14 +105,20 @@ def existing_output(path: Path, *, database: str | None = None) -> OutputFolder:
 
 
 def _identify(path: Path, database: str | None) -> OutputFolder:
-    record = path / STATE / "run.json"
+    from sqlalchemy import URL
+
+    record = _record(path)
     if not record.is_file():
-        part = record.with_suffix(".part")
-        identity = {"run": str(uuid.uuid4()), "ledger": "elsewhere" if database else LEDGER_FILE}
-        part.write_text(json.dumps(identity), encoding="utf-8")
-        part.replace(record)
-    known = json.loads(record.read_text(encoding="utf-8"))
-    elsewhere = known["ledger"] == "elsewhere"
+        _write_record(record, {"run": str(uuid.uuid4()), "ledger": "elsewhere" if database else LEDGER_FILE})
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        run_id, elsewhere = str(known["run"]), known["ledger"] == "elsewhere"
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            "the record of the run in this folder is damaged",
+            value=str(record),
+            hint="--out with another folder",
+        ) from error
     if elsewhere and not database:
         raise OutputError(
             "this run's ledger is in a database of its own", value=str(path), hint="--database URL, as before"
@@ -97,5 +129,18 @@ def _identify(path: Path, database: str | None) -> OutputFolder:
             value=str(path),
             hint="leave --database out (and unset PROMPTMILL_DATABASE)",
         )
-    url = database or f"sqlite:///{(path / LEDGER_FILE).absolute().as_posix()}"
-    return OutputFolder(path, known["run"], url)
+    url = database or URL.create("sqlite", database=str((path / LEDGER_FILE).absolute()))
+    return OutputFolder(path, run_id, url, bool(known.get("planned")))
+
+
+def _record(path: Path) -> Path:
+    return path / STATE / "run.json"
+
+
+def _write_record(record: Path, content: dict[str, object]) -> None:
+    part = record.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(record)

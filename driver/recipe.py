@@ -75,7 +75,7 @@ def load_recipe(path: Path) -> Recipe:
     if path.suffix.lower() != ".toml":
         return Recipe(workflow=path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"this is not TOML in UTF-8: {error}", where=str(path)) from error
     document.pop("automatic", None)
@@ -135,4 +135,5 @@ def write_resolved(out: Path, recipe: Recipe, automatic: Mapping[str, str]) -> N
 def _text(value: Any, table: str, path: Path) -> str:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
-    raise RecipeError(f"values in [{table}] are texts or numbers", where=str(path), value=value)
+    hint = 'put an address in quotes: "KSampler.cfg" = 7' if isinstance(value, dict) else ""
+    raise RecipeError(f"values in [{table}] are texts or numbers", where=str(path), value=value, hint=hint)

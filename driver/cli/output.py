@@ -18,7 +18,8 @@ class Output:
 
     def result(self, text: str, record: Mapping[str, Any]) -> None:
         """A result: its text for people, its record for programs."""
-        sys.stdout.write((json.dumps(record, ensure_ascii=False) if self.json else text) + "\n")
+        unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        sys.stdout.write((json.dumps(record, ensure_ascii=not unicode) if self.json else text) + "\n")
         sys.stdout.flush()
 
     def talk(self, text: str) -> None:
@@ -33,3 +34,5 @@ class Output:
             return
         for problem in error if isinstance(error, Problems) else [error]:
             self.result("", problem.as_dict())
+        if isinstance(error, Problems):
+            self.result("", {"error": error.code, "total": error.total})

@@ -30,6 +30,8 @@ class ComfyClient:
         """
         self._http = Connection(url, timeout)
         self.url = self._http.url
+        """The address, without the name and password that may have stood in it."""
+        self.login = self._http.login
 
     def system_stats(self) -> dict[str, Any]:
         """The server's versions and devices."""

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 import stamina
@@ -31,7 +31,7 @@ class Connection:
     """Kept-alive connections to a server, one for each thread."""
 
     def __init__(self, url: str, timeout: float) -> None:
-        self.url = normal_url(url)
+        self.url, self.login = split_login(normal_url(url))
         self._timeout = (min(timeout, CONNECT_SECONDS), timeout)
         self._loopback = urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}
         self._local = threading.local()
@@ -66,8 +66,12 @@ class Connection:
                     response = self._send(method, path, **options)
                     if response.status_code in BUSY:
                         raise _Busy(response)
-        except _Busy:
-            pass
+        except _Busy as error:
+            raise ServerGone(
+                f"a proxy answers for it: {gist(response)}",
+                where=self.url,
+                hint="is ComfyUI running behind it?",
+            ) from error
         except requests.RequestException as error:
             raise self._gone(error, ServerGone) from error
         return response
@@ -101,6 +105,7 @@ class Connection:
         if session is None:
             session = self._local.session = requests.Session()
             session.trust_env = not self._loopback  # no proxy stands between us and this machine
+            session.auth = self.login
         return session.request(
             method, self.url + path, timeout=self._timeout, allow_redirects=False, **options
         )
@@ -129,8 +134,19 @@ def normal_url(url: str) -> str:
     except ValueError:  # a port that is no number, or above 65535
         good = False
     if not good or parts.query or parts.fragment or any(character.isspace() for character in text):
-        raise ServerError("not the address of a server", value=url, hint="--server http://127.0.0.1:8188")
+        raise ServerError(
+            "not the address of a server", value=url.rpartition("@")[2], hint="--server http://127.0.0.1:8188"
+        )
     return text
+
+
+def split_login(url: str) -> tuple[str, tuple[str, str] | None]:
+    """``http://name:password@host`` as the address that may be shown and stored, and the login that may not."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, None
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host).geturl(), (unquote(parts.username), unquote(parts.password or ""))
 
 
 def parsed(response: requests.Response) -> Any:

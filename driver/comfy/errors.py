@@ -53,6 +53,15 @@ class Rejected(ServerError):
         self.errors: tuple[str, ...] = tuple(_readable(raw))
         super().__init__("the prompt was rejected: " + "; ".join(self.errors), where=where)
 
+    @property
+    def server_changed(self) -> bool:
+        """Whether the server lacks a node or a listed value, such as a model: no fault of one prompt."""
+        error = self.raw.get("error")
+        found = {error.get("type")} if isinstance(error, dict) else set()
+        for node in (self.raw.get("node_errors") or {}).values():
+            found |= {problem["type"] for problem in node["errors"]}
+        return bool(found & {"missing_node_type", "value_not_in_list"})
+
 
 def _readable(raw: dict[str, Any]) -> Iterator[str]:
     """One line for each thing wrong with each node; the prompt's own error where no node has one."""

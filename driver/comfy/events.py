@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
@@ -84,6 +85,7 @@ class EventStream:
         *,
         ours: Callable[[str], bool] = lambda prompt_id: True,
         ping_every: float = 15.0,
+        login: tuple[str, str] | None = None,
     ) -> None:
         """
         :param url: the server's address, as for ComfyClient.
@@ -92,8 +94,10 @@ class EventStream:
         :param ours: tells which prompts to hear of; just as quick.
         :param ping_every: after so many seconds without a word a ping is sent, and after as many again without
             an answer the connection is given up.
+        :param login: name and password for HTTP basic authentication.
         """
         self._url = "ws" + normal_url(url).removeprefix("http") + "/ws?clientId="
+        self._headers = [_basic_authorization(*login)] if login else []
         self._on_event = on_event
         self._ours = ours
         self._ping_every = ping_every
@@ -101,12 +105,17 @@ class EventStream:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"events of {url}", daemon=True)
         self._seen: dict[str, None] = {}
+        self._connected = threading.Event()
         self.client_id: str | None = None
         self.counters: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to connect and to listen."""
         self._thread.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it was connected for the first time; whether it was within so many seconds."""
+        return self._connected.wait(timeout)
 
     def stop(self) -> None:
         """Close the connection and wait for the thread, which may be amid connecting."""
@@ -133,7 +142,11 @@ class EventStream:
 
     def _listen(self, client_id: str) -> None:
         self._socket = websocket.create_connection(
-            self._url + client_id, timeout=self._ping_every, suppress_origin=True, skip_utf8_validation=True
+            self._url + client_id,
+            timeout=self._ping_every,
+            header=self._headers,
+            suppress_origin=True,
+            skip_utf8_validation=True,
         )
         asked = False
         try:
@@ -163,6 +176,7 @@ class EventStream:
             kind, data = message["type"], message["data"]
             if kind == "status" and data.get("sid") == client_id:
                 self.client_id = client_id
+                self._connected.set()
                 self.counters["connections"] += 1
                 self._on_event(Event(EventKind.CONNECTED))
             if kind in UNUSED:
@@ -187,6 +201,11 @@ class EventStream:
                 del self._seen[next(iter(self._seen))]
         self.counters["events"] += 1
         self._on_event(event)
+
+
+def _basic_authorization(name: str, password: str) -> str:
+    """The header of RFC 7617."""
+    return "Authorization: Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 def _queue(data: dict[str, Any]) -> Event:

@@ -19,7 +19,7 @@ class LedgerError(PromptmillError):
     code = "ledger"
 
 
-def open_database(url: str) -> sa.Engine:
+def open_database(url: str | sa.URL) -> sa.Engine:
     """An engine on a database with this version's tables.
 
     :param url: an SQLAlchemy URL: ``sqlite:///out/ledger.sqlite`` or ``postgresql://user@host/name``.
@@ -34,9 +34,9 @@ def open_database(url: str) -> sa.Engine:
             sa.event.listen(engine, "connect", _prepare_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
         _migrate(engine)
-    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
+    except (sa.exc.SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
         raise LedgerError(
-            f"cannot open the ledger: {str(error).splitlines()[0]}",
+            f"cannot open the ledger: {_reason(error)}",
             value=_without_password(url),
             hint="--database sqlite:///path/to/ledger.sqlite, or postgresql://user@host/name",
         ) from error
@@ -74,8 +74,15 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _without_password(url: str) -> str:
+def _reason(error: Exception) -> str:
+    """The database's own words; an unreadable URL is not repeated, it may hold a password."""
+    if isinstance(error, (sa.exc.ArgumentError, ValueError)):
+        return "its URL cannot be read"
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _without_password(url: str | sa.URL) -> str | None:
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError:
-        return url
+    except (sa.exc.ArgumentError, ValueError):
+        return None

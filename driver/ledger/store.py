@@ -30,7 +30,7 @@ class Ledger:
     :raises LedgerError: the database cannot be opened, or a record contradicts what is asked.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         self._engine = open_database(url)
         self._reader = self._engine.execution_options(reading=True)
         self._writer = self._engine.connect()
@@ -40,8 +40,14 @@ class Ledger:
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
         """A transaction on the one connection that writes; the threads take turns."""
-        with self._turn, self._writer.begin():
-            yield self._writer
+        try:
+            with self._turn, self._writer.begin():
+                yield self._writer
+        except sa.exc.DBAPIError as error:
+            raise LedgerError(
+                f"the ledger cannot be written: {error.orig}",
+                hint="mend that, then type the same command again: it goes on",
+            ) from error
 
     def close(self) -> None:
         """Give the connections back."""
@@ -87,6 +93,8 @@ class Ledger:
                 "row_number": upsert.excluded.row_number,
                 "line": upsert.excluded.line,
                 "state": sa.case((jobs.c.current, jobs.c.state), else_=JobState.PENDING.value),
+                "failures": sa.case((jobs.c.current, jobs.c.failures), else_=0),
+                "kills": sa.case((jobs.c.current, jobs.c.kills), else_=0),
                 "current": True,
             },
         )
@@ -167,6 +175,15 @@ class Ledger:
                 return _claimed(row, attempt_id, prefix)
         return None
 
+    def adopt(self, run_id: str, generation: int) -> None:
+        """Count what an earlier process left submitted among this planning's jobs, selected or not."""
+        with self._write() as connection:
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.run_id == run_id, jobs.c.current, jobs.c.state == JobState.SUBMITTED.value)
+                .values(generation=generation)
+            )
+
     def open_attempts(self, run_id: str) -> list[tuple[OpenAttempt, bool]]:
         """Attempts of an earlier process, each with whether its job still waits for it."""
         query = (
@@ -224,7 +241,7 @@ class Ledger:
 
         A job that took its server down each time is quarantined. Returns the job's new state.
         """
-        message = error.message
+        message = _storable(error.message)
         with self._write() as connection:
             before = connection.execute(
                 sa.select(jobs.c.failures, jobs.c.kills).where(jobs.c.id == job.job_id)
@@ -270,25 +287,62 @@ class Ledger:
                 )
             ).rowcount
 
-    def replaced(self, run_id: str) -> dict[tuple[str, int], list[str]]:
-        """Images in their places of rows that have changed since: (row id, variant) to files."""
-        twin = jobs.alias("twin")
-        changed = (
-            sa.exists()
-            .where(twin.c.run_id == run_id, twin.c.current)
-            .where(twin.c.row_id == jobs.c.row_id, twin.c.variant == jobs.c.variant)
-        )
-        query = (
-            sa.select(jobs.c.row_id, jobs.c.variant, images.c.file)
-            .join(images, images.c.job_id == jobs.c.id)
-            .where(jobs.c.run_id == run_id, sa.not_(jobs.c.current), changed)
-            .where(sa.not_(images.c.file.startswith(f"{SUPERSEDED}/")))
-        )
-        found: dict[tuple[str, int], list[str]] = {}
+    def has_images(self, run_id: str) -> bool:
+        """Whether the run has recorded any image."""
         with self._reader.connect() as connection:
-            for row_id, variant, file in connection.execute(query):
-                found.setdefault((row_id, variant), []).append(file)
-        return found
+            return (
+                connection.execute(sa.select(images.c.id).where(images.c.run_id == run_id).limit(1)).first()
+                is not None
+            )
+
+    def image_at(self, run_id: str, file_key: str) -> str | None:
+        """The recorded file under this key."""
+        query = sa.select(images.c.file).where(images.c.run_id == run_id, images.c.file_key == file_key)
+        with self._reader.connect() as connection:
+            file: str | None = connection.execute(query).scalar()
+            return file
+
+    def changed_rows(self, run_id: str) -> set[tuple[str, int]]:
+        """Rows and variants that have an image in its place from before they changed."""
+        with self._reader.connect() as connection:
+            found = connection.execute(
+                _earlier_images(run_id).with_only_columns(jobs.c.row_id, jobs.c.variant)
+            )
+            return {(row_id, variant) for row_id, variant in found}
+
+    def earlier_images(self, run_id: str, row_id: str, variant: int) -> list[str]:
+        """The files that a row still has in their places from before it changed."""
+        query = _earlier_images(run_id).where(jobs.c.row_id == row_id, jobs.c.variant == variant)
+        with self._reader.connect() as connection:
+            return [row.file for row in connection.execute(query)]
+
+    def files_in_place(self, run_id: str, generation: int) -> Iterator[tuple[int, str]]:
+        """The job and the file of every accepted image of this planning."""
+        query = (
+            sa.select(images.c.job_id, images.c.file)
+            .join(jobs, images.c.job_id == jobs.c.id)
+            .where(
+                jobs.c.run_id == run_id,
+                jobs.c.generation == generation,
+                jobs.c.state == JobState.DONE.value,
+                sa.not_(images.c.file.startswith(f"{SUPERSEDED}/")),
+            )
+        )
+        with self._reader.connect() as connection:
+            found = connection.execution_options(yield_per=1000).execute(query)
+            yield from ((job_id, file) for job_id, file in found)
+
+    def make_again(self, job_ids: Iterable[int]) -> None:
+        """Put done jobs whose images are gone back to pending."""
+        with self._write() as connection:
+            for job_id in job_ids:
+                again = {"state": JobState.PENDING.value, "failures": 0, "kills": 0}
+                connection.execute(jobs.update().where(jobs.c.id == job_id).values(**again))
+                connection.execute(
+                    attempts.update()
+                    .where(attempts.c.job_id == job_id, attempts.c.state == AttemptState.ACCEPTED.value)
+                    .values(state=AttemptState.SUPERSEDED.value)
+                )
 
     def set_aside(self, run_id: str, file_key: str, new_file: str, new_key: str) -> None:
         """An accepted image of an earlier job was moved: record its new place."""
@@ -301,7 +355,7 @@ class Ledger:
 
     @staticmethod
     def _move(connection: sa.Connection, job_id: int, to: JobState, **values: Any) -> None:
-        """The only way a job changes its state once it is planned."""
+        """The only way a claimed job leaves its state."""
         before = [state.value for state, following in NEXT_STATES.items() if to in following]
         new = {f"new_{name}": value for name, value in values.items()}
         moved = connection.execute(
@@ -322,21 +376,26 @@ class Ledger:
     ) -> None:
         connection.execute(
             statements.END_ATTEMPT,
-            {"attempt": attempt_id, "to": state.value, "took": seconds, "code": code, "message": error},
+            {
+                "attempt": attempt_id,
+                "to": state.value,
+                "took": seconds,
+                "code": code,
+                "message": _storable(error),
+            },
         )
 
     # Views for people
 
     def counts(self, run_id: str, generation: int | None = None) -> dict[JobState, int]:
-        """Current jobs by state: of the whole run, or of one planning and what is still submitted from before."""
+        """Current jobs by state, of the whole run or of one planning."""
         query = (
             sa.select(jobs.c.state, sa.func.count())
             .where(jobs.c.run_id == run_id, jobs.c.current)
             .group_by(jobs.c.state)
         )
         if generation is not None:
-            here = sa.or_(jobs.c.generation == generation, jobs.c.state == JobState.SUBMITTED.value)
-            query = query.where(here)
+            query = query.where(jobs.c.generation == generation)
         with self._reader.connect() as connection:
             found = {JobState(state): count for state, count in connection.execute(query)}
         return {state: found.get(state, 0) for state in JobState}
@@ -386,6 +445,21 @@ class Ledger:
             return list(connection.execute(query).mappings())
 
 
+def _earlier_images(run_id: str) -> sa.Select[tuple[str]]:
+    twin = jobs.alias("twin")
+    changed = (
+        sa.exists()
+        .where(twin.c.run_id == run_id, twin.c.current)
+        .where(twin.c.row_id == jobs.c.row_id, twin.c.variant == jobs.c.variant)
+    )
+    return (
+        sa.select(images.c.file)
+        .join(jobs, images.c.job_id == jobs.c.id)
+        .where(jobs.c.run_id == run_id, sa.not_(jobs.c.current), changed)
+        .where(sa.not_(images.c.file.startswith(f"{SUPERSEDED}/")))
+    )
+
+
 def _claimed(row: Any, attempt_id: str, prefix: str) -> ClaimedJob:
     return ClaimedJob(
         job_id=row.id,
@@ -419,6 +493,11 @@ def _job_values(run_id: str, generation: int, job: PlannedJob) -> dict[str, Any]
         "model_key": job.model_key,
         "state": JobState.PENDING.value,
     }
+
+
+def _storable(text: str) -> str:
+    """Without what no database takes: NUL, and halves of surrogate pairs."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _chunks(items: Iterable[PlannedJob], size: int) -> Iterator[list[PlannedJob]]:

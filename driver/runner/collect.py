@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import PromptmillError
@@ -83,15 +83,17 @@ class Collector:
     ledger: Ledger
     graph: Graph
     recipe: Recipe
-    targets: Mapping[str, Target]
     counted: bool
     """Whether the workflow tells for certain how many images a job makes."""
-    replaced: Mapping[tuple[str, int], list[str]]
-    """(row id, variant) to the images that the row had before it changed."""
+    resumed: bool
+    """Whether the run had images before this call."""
+    changed: set[tuple[str, int]]
+    """(row id, variant) of rows that have an image from before they changed."""
+    _moving: threading.Lock = field(default_factory=threading.Lock)
 
     def values(self, job: ClaimedJob) -> dict[Target, Any]:
         """The job's recorded inputs under their targets."""
-        return {self.targets[address]: value for address, value in job.inputs.items()}
+        return {Target.parse(address): value for address, value in job.inputs.items()}
 
     def collect(self, client: ComfyClient, job: ClaimedJob, told: Told | None = None) -> Outcome:
         """Ask the server about an attempt and, when it has ended, bring its images home.
@@ -122,7 +124,7 @@ class Collector:
             raise DiskTrouble(
                 "no space is left for the images" if error.errno == errno.ENOSPC else str(error),
                 where=str(self.out),
-                hint="make room, then type the same command again: it goes on",
+                hint="mend that, then type the same command again: it goes on",
             ) from error
 
     def _is_complete(self, told: Told, job: ClaimedJob) -> bool:
@@ -150,6 +152,8 @@ class Collector:
 
     def _recovered(self, client: ComfyClient, job: ClaimedJob) -> Outcome:
         """The server forgot the attempt: its file may be in place already, or still on the server's disk."""
+        if not self.counted:
+            return Outcome(End.UNKNOWN)
         finals = [self.out / name for name in job.names]
         if all(images.made_by(final, job.prefix) for final in finals):
             return self._keep(job, [final.read_bytes() for final in finals], None)
@@ -172,8 +176,8 @@ class Collector:
         try:
             for data in files:
                 parts.append(images.stage(self.out, job.names[0], data))
-            for file in self.replaced.get((job.row_id, job.variant), ()):
-                self._make_way(job, file)
+            if (job.row_id, job.variant) in self.changed:
+                self._set_earlier_aside(job)
             stored = []
             for number, (data, picture, part) in enumerate(zip(files, decoded, parts, strict=True)):
                 name = self._name(job, number)
@@ -197,11 +201,26 @@ class Collector:
     def _name(self, job: ClaimedJob, number: int) -> str:
         if number < len(job.names):
             return job.names[number]
-        last = Path(job.names[-1])
-        return images.free_name(self.out, last.with_name(f"{last.stem}_{number + 1}{last.suffix}").as_posix())
+        last = PurePosixPath(job.names[-1])
+        name = last.with_name(f"{last.stem}_{number + 1}{last.suffix}").as_posix()
+        if (self.out / name).exists() and not images.made_by(self.out / name, job.prefix):
+            name = last.with_name(f"{last.stem}_{number + 1}_{job.attempt_id[:8]}{last.suffix}").as_posix()
+        return name
 
     def _make_way(self, job: ClaimedJob, name: str) -> None:
-        final = self.out / name
-        if final.exists() and not images.made_by(final, job.prefix):
-            moved = images.set_aside(self.out, name)
-            self.ledger.set_aside(self.run_id, name_key(name), moved, name_key(moved))
+        """Keep aside what stands in the way of an image, on the disk or in the ledger."""
+        with self._moving:
+            key = name_key(name)
+            recorded = self.ledger.image_at(self.run_id, key) if self.resumed else None
+            standing = recorded or name
+            if images.made_by(self.out / standing, job.prefix):
+                return
+            if recorded or (self.out / standing).exists():
+                moved = images.set_aside(self.out, standing)
+                self.ledger.set_aside(self.run_id, key, moved, name_key(moved))
+
+    def _set_earlier_aside(self, job: ClaimedJob) -> None:
+        with self._moving:
+            for file in self.ledger.earlier_images(self.run_id, job.row_id, job.variant):
+                moved = images.set_aside(self.out, file)
+                self.ledger.set_aside(self.run_id, name_key(file), moved, name_key(moved))

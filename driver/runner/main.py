@@ -112,6 +112,12 @@ def _run(
 ) -> RunResult:
     began = time.monotonic()
     generation = _record_plan(prepared, request, folder, ledger, force, retry)
+    folder.mark_planned()
+    if gone := _missing_images(folder, ledger, generation):
+        ledger.make_again(gone)
+        observer.event(
+            RunEvent("note", f"images of {len(gone)} jobs are gone from the folder and are made again")
+        )
     plan = prepared.plan
     write_resolved(folder.path, prepared.recipe, plan.automatic())
     collector = Collector(
@@ -120,10 +126,11 @@ def _run(
         ledger,
         plan.graph,
         prepared.recipe,
-        {str(target): target for target in plan.targets()},
         counted=plan.counted,
-        replaced=ledger.replaced(folder.run_id),
+        resumed=ledger.has_images(folder.run_id),
+        changed=ledger.changed_rows(folder.run_id),
     )
+    ledger.adopt(folder.run_id, generation)
     adopted = _adopt(prepared, folder, ledger)
     counts = ledger.counts(folder.run_id, generation)
     done_before = counts[JobState.DONE]
@@ -175,7 +182,10 @@ def _run(
             hint="mend the server, then type the same command again: it goes on",
         )
     counts = ledger.counts(folder.run_id, generation)
-    report_on(ledger, folder)
+    try:
+        report_on(ledger, folder)
+    except PromptmillError as trouble:
+        error = error or trouble
     return RunResult(
         folder.path, counts, counts[JobState.DONE] - done_before, time.monotonic() - began, interrupted, error
     )
@@ -193,6 +203,12 @@ def _record_plan(
     table_sha256 = _sha256(request.table)
     fingerprint = prepared.recipe.fingerprint()
     known = ledger.run(folder.run_id)
+    if known is None and folder.planned and not force:
+        raise OutputError(
+            "the ledger does not know the run in this folder",
+            value=str(folder.path),
+            hint="--database with the ledger it was run with, or --force to make everything again",
+        )
     if known is not None and not force:
         hint = "--out with another folder, or --force to go on here (earlier images move to superseded/)"
         if known["fingerprint"] != fingerprint:
@@ -228,6 +244,12 @@ def _adopt(prepared: Prepared, folder: OutputFolder, ledger: Ledger) -> dict[str
         else:
             ledger.release(attempt.job, AttemptState.LOST, "its server takes no part in this run")
     return adopted
+
+
+def _missing_images(folder: OutputFolder, ledger: Ledger, generation: int) -> list[int]:
+    """Done jobs of this planning whose images somebody removed."""
+    files = ledger.files_in_place(folder.run_id, generation)
+    return sorted({job_id for job_id, file in files if not (folder.path / file).is_file()})
 
 
 def _sha256(path: Path) -> str:

@@ -31,6 +31,7 @@ from ...table import (
     parse_seed,
 )
 from ..ledger.records import PlannedJob
+from ..output import OWN_FILES, OWN_FOLDERS
 from ..recipe import Recipe
 from ..workflow import Graph, Target, checker, model_inputs
 from .bindings import Binding, as_field, bindings_of
@@ -94,6 +95,9 @@ class Plan:
         images = graph.images_per_job({})
         self._images = images or 1
         self.counted = images is not None
+        self._batch_bound = any(
+            binding.target in self._roles.get("batch_size", ()) for binding in self.bindings
+        )
         self._models = [
             target
             for target in sorted({binding.target for binding in self.bindings}, key=str)
@@ -111,7 +115,7 @@ class Plan:
             own = next((column for column in self.table.columns if column.lower() == "name"), None)
         if own is not None:
             return as_field(own) if self.recipe.variants == 1 else as_field(own) + "_{variant}"
-        return "{id}_{variant}.png" if has_id else "{row:05}_{variant}.png"
+        return "{id}_{variant}.png"
 
     def automatic(self) -> dict[str, str]:
         """Address to template of the bindings that were found by themselves."""
@@ -232,7 +236,11 @@ class Plan:
                 problems.add(self._placed(error, row, filler.binding.template))
         for target, check in self._seeds:
             values[target] = check(seed)
-        names = self._names(row, extra)
+        images = self._images
+        if self._batch_bound:
+            images = self.graph.images_per_job(values) or 1
+            extra["index"] = (variant - 1) * images + 1
+        names = self._names(row, extra, images)
         return Resolved(row, variant, names, values, seed) if problems.total == before else None
 
     def _seed(self, row: Row, variant: int) -> int:
@@ -242,13 +250,26 @@ class Plan:
             return (parse_seed(text) + variant - 1) % (SEED_MAX + 1)
         return derive_seed(self.recipe.seed, row.id, variant) % (self._seed_limit + 1)
 
-    def _names(self, row: Row, extra: dict[str, object]) -> tuple[str, ...]:
+    def _names(self, row: Row, extra: dict[str, object], images: int) -> tuple[str, ...]:
         first = extra["index"]
         assert isinstance(first, int)
         names = []
-        for number in range(self._images):
+        for number in range(images):
             name = self._name(row.fields, {**extra, "index": first + number} if number else extra)
-            suffix = PurePosixPath(name).suffix.lower()
+            path = PurePosixPath(name)
+            suffix = path.suffix.lower()
+            if not path.name or path.name.startswith("."):
+                raise FileNameError(
+                    "the file name is blank", value=name, hint="is a column of the pattern empty?"
+                )
+            if path.parts[0] in OWN_FOLDERS or name in OWN_FILES:
+                raise FileNameError(
+                    "this name is kept for the run's own files", value=name, hint="--name PATTERN"
+                )
+            if any(PurePosixPath(part).suffix.lower() in IMAGE_SUFFIXES for part in path.parts[:-1]):
+                raise FileNameError(
+                    "a folder may not be called like an image", value=name, hint="--name PATTERN"
+                )
             if suffix not in IMAGE_SUFFIXES:
                 name, suffix = name + ".png", ".png"
             if suffix != ".png" and self._suffix_checked:

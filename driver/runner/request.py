@@ -113,7 +113,7 @@ def _by_answer(
     """The servers that answer, those together that know the same nodes and models."""
     groups: list[tuple[list[ComfyClient], dict[str, Any]]] = []
     errors: list[ServerError] = []
-    for client in [ComfyClient(url) for url in dict.fromkeys(urls)]:
+    for client in {client.url: client for client in map(ComfyClient, urls)}.values():
         try:
             object_info = client.object_info()
         except ServerError as error:

@@ -42,7 +42,7 @@ def report_on(ledger: Ledger, folder: OutputFolder) -> None:
     """Write the manifests and the contact sheet of a run into its folder."""
     write_report(
         folder.path,
-        folder.path.name,
+        folder.path.resolve().name,
         lambda: entries_of(ledger, folder.run_id),
         summary_of(ledger, folder.run_id),
     )

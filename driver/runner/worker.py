@@ -35,6 +35,8 @@ Answer = TypeVar("Answer")
 TICK_SECONDS = 0.25
 PROBE_SECONDS = (0.5, 1.0, 2.0, 5.0)
 """Waits between the probes of a server that does not answer."""
+CONNECT_SECONDS = 2.0
+"""How long the first prompt waits for the websocket that would tell of it."""
 STRIKES = 3
 """Device errors or refusals running after which a server is left."""
 SILENCES = 3
@@ -84,7 +86,9 @@ class ServerWorker(threading.Thread):
         self._stop_asked = stop
         self._inbox: queue.SimpleQueue[Event | _Collected] = queue.SimpleQueue()
         self._flights = Flights(ledger, board, client.url, limit=settings.limit, adopted=adopted)
-        self._stream = EventStream(client.url, self._inbox.put, ours=self._flights.__contains__)
+        self._stream = EventStream(
+            client.url, self._inbox.put, ours=self._flights.__contains__, login=client.login
+        )
         self._abandoned: list[str] = []
         self._server_sign = time.monotonic()
         self._down_since: float | None = None
@@ -98,17 +102,15 @@ class ServerWorker(threading.Thread):
     def run(self) -> None:
         """Work until there is nothing left to do here."""
         self._stream.start()
+        self._stream.wait(CONNECT_SECONDS)
         try:
             for flight in self._flights:
                 self._collect(flight)
             while self._in_use():
-                if self._down_since is not None:
-                    self._probe()
-                else:
-                    self._fill()
-                self._listen()
-                self._poll()
-                self._watch()
+                try:
+                    self._turn()
+                except ServerError as error:
+                    self._leave(error.message)
             self._take_back()
         except PromptmillError as error:
             self._board.stop_for(error)
@@ -117,6 +119,15 @@ class ServerWorker(threading.Thread):
             raise
         finally:
             self._stream.stop()
+
+    def _turn(self) -> None:
+        if self._down_since is not None:
+            self._probe()
+        else:
+            self._fill()
+        self._listen()
+        self._poll()
+        self._watch()
 
     def _in_use(self) -> bool:
         if self._stop_asked.is_set() or self._board.fatal:
@@ -147,7 +158,8 @@ class ServerWorker(threading.Thread):
             self._client.submit(job.attempt_id, api, client_id=flight.client_id, workflow=workflow)
         except Rejected as error:
             self._flights.fail(flight, error)
-            self._strike(f"it refuses prompts: {error.message}")
+            if error.server_changed:
+                self._strike(f"it has lost a node or a model: {error.message}")
         except NotSent as error:
             self._flights.release(flight, AttemptState.LOST, error.message)
             self._fall(error)
@@ -248,7 +260,7 @@ class ServerWorker(threading.Thread):
                 End.CANCELLED: self._cancelled,
                 End.UNKNOWN: self._unknown,
             }
-            if outcome.end is not End.NOT_YET and not flight.heard:
+            if outcome.end in (End.ACCEPTED, End.REFUSED) and not flight.heard:
                 self._mind_the_silence()
             judges[outcome.end](flight, outcome)
 
@@ -308,6 +320,7 @@ class ServerWorker(threading.Thread):
             self._flights.release(
                 flight, AttemptState.LOST, "the answer to its submission was lost, and it did not arrive"
             )
+            self._strike("it hangs up when it is sent a prompt")
         else:
             self._cancelled(flight, outcome)
 
@@ -319,7 +332,7 @@ class ServerWorker(threading.Thread):
             self._leave(f"{STRIKES} times running {reason}")
 
     def _fall(self, error: ServerGone) -> None:
-        if self._down_since is not None:
+        if self._down_since is not None or self._line.state is ServerState.LEFT:
             return
         self._down_since = time.monotonic()
         self._falls += 1
@@ -415,7 +428,9 @@ class ServerWorker(threading.Thread):
     def _take_back(self) -> None:
         """The end: what is still on the server is cancelled there and waits again in the ledger."""
         self._wait_for_collections()
-        if self._flights and self._down_since is None:
+        if self._line.state is ServerState.LEFT:
+            self._flights.hand_back(self._line.reason)
+        elif self._down_since is None:
             self._cancel_all()
             for flight in self._flights:
                 self._flights.release(flight, AttemptState.CANCELLED, "the run was stopped")

@@ -103,6 +103,13 @@ def object_info(models: Iterable[str] = MODELS, without: Iterable[str] = ()) -> 
             {"samples": ["LATENT", {}], "vae": ["VAE", {}]},
             "IMAGE",
         ),
+        _node(
+            "VAEEncode",
+            "VAE Encode",
+            "model/latent",
+            {"pixels": ["IMAGE", {}], "vae": ["VAE", {}]},
+            "LATENT",
+        ),
         _node("VAELoader", "Load VAE", "model/loaders", {"vae_name": [["pixel_space"], {}]}, "VAE"),
         _node("LoadImage", "Load Image", "image", {"image": [[], {"image_upload": True}]}, "IMAGE MASK"),
         _node("SaveImage", "Save Image", "image", {**image, "filename_prefix": prefix}, "IMAGE", saves=True),

@@ -105,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers.get("Content-Length") or 0)),
             self.headers.get("Content-Type", ""),
             prefixed=path.startswith("/api/"),
+            authorization=self.headers.get("Authorization", ""),
         )
         if request.path == "/ws":
             proceed: Proceed = partial(self._websocket, request)

@@ -42,6 +42,7 @@ class Request:
     body: bytes
     content_type: str
     prefixed: bool
+    authorization: str = ""
 
     @property
     def json(self) -> Any:

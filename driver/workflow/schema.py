@@ -22,6 +22,12 @@ class Target:
     def __str__(self) -> str:
         return f"#{self.node_id}.{self.input}"
 
+    @classmethod
+    def parse(cls, address: str) -> Target:
+        """The target whose ``str()`` is ``address``; node ids have no dots."""
+        node_id, _, name = address.removeprefix("#").partition(".")
+        return cls(node_id, name)
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:

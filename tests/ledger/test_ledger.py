@@ -158,7 +158,7 @@ def test_a_file_belongs_to_one_image(ledger: Ledger, run_id: str, planned: Make)
     assert two is not None
     ledger.complete(run_id, one, [image(one)], None)
 
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(LedgerError, match=r"(?i)unique"):
         ledger.complete(run_id, two, [image(one)], None)
 
     assert ledger.counts(run_id)[JobState.SUBMITTED] == 1, "the whole transaction was taken back"

@@ -85,6 +85,20 @@ def test_the_driver_killed_at_any_line_goes_on(mill: Any, fake: FakeComfy, point
     assert repeats == 0, "what the server still knows is not sent again"
 
 
+def test_an_image_already_in_its_place_is_adopted_when_the_server_forgot_it(
+    mill: Any, fake: FakeComfy
+) -> None:
+    """Fault 3: killed between the rename and the commit, and the server restarts without its files."""
+    mill.write(1)
+    command = [sys.executable, str(HERE / "die_at.py"), "after the rename", "1", *arguments(mill, fake.url)]
+    subprocess.run(command, capture_output=True, timeout=60, check=False)
+    fake.restart(keep_files=False)
+
+    assert mill.run(fake).exit_code == 0
+    mill.audit(1, fakes=(fake,))
+    assert len(fake.posts) == 1
+
+
 def torment(mill: Any, folder: Path, seed: int) -> None:
     """Faults 1 to 4, 10 and 30 at random moments."""
     chance = random.Random(seed)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from promptmill.driver.comfy import EventStream
 from promptmill.driver.ledger import JobState
@@ -272,6 +273,142 @@ def test_an_error_in_the_middle_of_a_run_is_not_reported_as_nothing_queued(
     assert "the database has gone" in str(result.error)
 
     monkeypatch.undo()
+    assert mill.run(fake).exit_code == 0
+    mill.audit(6, fakes=(fake,))
+
+
+def test_a_server_that_fails_at_everything_but_its_work_harms_nobody(
+    mill: Any, fake: FakeComfy, other: FakeComfy
+) -> None:
+    """It answers 500 to /free and /queue: no reason to end a run that another server goes on with."""
+    mill.write(20)
+    other.seconds_per_job = 0.02
+    fake.on_request("/free").answer(b"oops", 500)
+    fake.on_request("/queue").answer(b"oops", 500)
+    fake.on_prompt(times=1).fail("torch.OutOfMemoryError", "Allocation on device")
+    fake.on_prompt("number 4 of", times=1).delay(60)
+
+    assert mill.run(fake, other).exit_code == 0
+    mill.audit(20, fakes=(fake, other))
+
+
+def test_a_proxy_that_answers_for_a_server_that_is_away_costs_no_row(
+    mill: Any, fake: FakeComfy, watch: Any, quick: Any
+) -> None:
+    def away(event: RunEvent) -> None:
+        if event.kind == "done" and not gone:
+            gone.append(fake.on_request(times=25).answer(b"bad gateway", 502))
+
+    gone: list[Any] = []
+    assert mill.run(fake, watcher=watch(away), settings=replace(quick, timeout=20.0)).exit_code == 0
+    assert gone[0].fired == 25
+    mill.audit(6, fakes=(fake,))
+
+
+def test_rows_that_the_server_refuses_do_not_stop_the_others(mill: Any, fake: FakeComfy) -> None:
+    mill.write(10)
+    body = b'{"error": {"type": "x", "message": "no"}, "node_errors": {}}'
+    for number in (1, 2, 3, 4):
+        fake.on_post(f"number {number} of").answer(body, 400, "application/json")
+
+    result = mill.run(fake)
+
+    assert result.exit_code == 1
+    mill.audit(10, fakes=(fake,), done=6)
+
+
+def test_part_of_an_image_set_is_never_done(mill: Any, fake: FakeComfy) -> None:
+    """The workflow does not tell how many images it makes, and the server dies between its two savers."""
+
+    def two_savers(graph: dict[str, Any]) -> None:
+        graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "photos/cup.png"}}
+        graph["5"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+        graph["11"] = {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "two"}}
+
+    def die_between(job: Any, proceed: Any) -> None:
+        proceed()
+        last = max(fake.output_dir.rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
+        last.unlink()
+        fake.restart()
+        raise SystemExit
+
+    mill.write_workflow(two_savers)
+    (fake.input_dir / "photos").mkdir()
+    Image.new("RGB", (64, 64)).save(fake.input_dir / "photos" / "cup.png")
+    fake.on_prompt(ROW, times=1).do(die_between)
+
+    assert mill.run(fake).exit_code == 0
+    assert len(list(mill.out.glob("*.png"))) == 12
+
+
+def test_rows_left_open_by_a_crash_are_settled_though_they_are_not_selected(
+    mill: Any, fake: FakeComfy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from promptmill.driver.runner.worker import ServerWorker
+
+    monkeypatch.setattr(ServerWorker, "_take_back", lambda worker: None)
+    fake.on_prompt().delay(30)
+    watcher = type("Stop", (), {})()
+    fired: list[int] = []
+
+    def stop() -> None:
+        fired.append(1)
+        if len(fired) == 5:
+            raise KeyboardInterrupt
+
+    from promptmill.driver.runner import Observer
+
+    watcher = Observer()
+    watcher.tick = stop  # type: ignore[method-assign]
+    assert mill.run(fake, watcher=watcher).exit_code == 130
+    monkeypatch.undo()
+    fake.restart()
+    fake.behave()
+
+    assert mill.run(fake, rows="6").exit_code == 0
+    assert mill.run(fake).exit_code == 0
+    mill.audit(6)
+
+
+def test_a_server_that_falls_too_often_lets_go_of_its_rows(
+    mill: Any, fake: FakeComfy, other: FakeComfy
+) -> None:
+    mill.write(20)
+    other.seconds_per_job = 0.05
+    fake.on_view().delay(1.0)
+    fake.on_post().lose_reply()
+    fake.on_request("/api/jobs/").refuse()
+
+    assert mill.run(fake, other).exit_code == 0
+    mill.audit(20, fakes=(other,))
+
+
+def test_an_error_text_that_no_database_takes_is_kept_readable(mill: Any, fake: FakeComfy) -> None:
+    fake.on_prompt(ROW).fail("ValueError", "half a pair \ud83d and a \0 byte")
+
+    assert mill.run(fake).exit_code == 1
+    mill.audit(6, fakes=(fake,), done=5)
+    assert "half a pair" in next(entry["error"] for entry in mill.entries() if entry["row_id"] == "S3")
+
+
+def test_a_column_that_vanished_does_not_strand_what_was_open(mill: Any, fake: FakeComfy) -> None:
+    mill.write(change=lambda rows: [row.update(cfg="5") for row in rows])
+    fake.on_prompt(ROW).fail("ValueError", "no")
+    assert mill.run(fake).exit_code == 1
+    fake.behave()
+    mill.write()
+
+    assert mill.run(fake, retry=frozenset({JobState.FAILED})).exit_code == 0
+
+
+def test_a_server_that_hangs_up_on_every_prompt_is_left(mill: Any, fake: FakeComfy) -> None:
+    fake.on_post().refuse()
+
+    result = mill.run(fake)
+
+    assert result.exit_code == 3
+    assert "hangs up" in str(result.error)
+    fake.behave()
     assert mill.run(fake).exit_code == 0
     mill.audit(6, fakes=(fake,))
 

@@ -263,7 +263,6 @@ def test_the_command_line_overrides_the_recipe_however_the_input_is_addressed(
         ("sku,name,prompt,filename", "own"),
         ("sku,prompt,name", "A1_1"),
         ("prompt,name", "cup"),
-        ("prompt", "00001_1"),
     ],
 )
 def test_the_default_name(mill: Any, fake: FakeComfy, columns: str, file: str) -> None:
@@ -288,6 +287,139 @@ def test_the_ledger_may_be_in_postgresql(mill: Any, fake: FakeComfy, postgresql:
     assert not list(mill.out.glob("*.sqlite"))
     with pytest.raises(OutputError, match="--database"):
         mill.run(fake)
+
+
+def test_names_that_move_from_row_to_row_end_at_their_new_rows(mill: Any, fake: FakeComfy) -> None:
+    def name(names: list[str]) -> Any:
+        return lambda rows: [row.update(filename=name) for row, name in zip(rows, names, strict=True)]
+
+    mill.write(4, name(["a", "b", "c", "d"]))
+    mill.run(fake)
+    mill.write(4, name(["b", "c", "d", "e"]))
+
+    assert mill.run(fake).exit_code == 0
+    mill.audit(4, fakes=(fake,))
+    assert sorted(path.name for path in mill.out.glob("*.png")) == ["b.png", "c.png", "d.png", "e.png"]
+    for entry in mill.entries():
+        embedded = json.loads(Image.open(mill.out / entry["file"]).text["prompt"])
+        assert embedded["6"]["inputs"]["text"] == entry["prompt"]
+
+
+def test_an_image_that_was_removed_is_made_again(mill: Any, fake: FakeComfy) -> None:
+    mill.run(fake)
+    (mill.out / "S2_1.png").unlink()
+
+    assert mill.run(fake).made == 1
+    mill.audit(6, fakes=(fake,))
+
+
+def test_an_image_that_was_removed_and_whose_row_was_changed_is_made_anew(mill: Any, fake: FakeComfy) -> None:
+    mill.run(fake)
+    (mill.out / "S2_1.png").unlink()
+    mill.write(change=lambda rows: rows[1].update(prompt="better"))
+
+    assert mill.run(fake).exit_code == 0
+    mill.audit(6, fakes=(fake,))
+
+
+def test_an_id_that_changes_its_case_keeps_one_file(mill: Any, fake: FakeComfy) -> None:
+    mill.run(fake)
+    mill.write(change=lambda rows: rows[1].update(sku="s2"))
+
+    assert mill.run(fake).exit_code == 0
+    names = [path.name.lower() for path in mill.out.glob("*.png")]
+    assert len(names) == len(set(names)) == 6
+
+
+def test_a_batch_size_from_the_table_counts(mill: Any, fake: FakeComfy) -> None:
+    mill.write(
+        2,
+        lambda rows: [row.update({"EmptyLatentImage.batch_size": str(n + 1)}) for n, row in enumerate(rows)],
+    )
+
+    assert mill.run(fake, name="{sku}_{index}.png").exit_code == 0
+    assert sorted(path.name for path in mill.out.glob("*.png")) == ["S1_1.png", "S2_1.png", "S2_2.png"]
+
+
+def test_a_server_named_twice_is_one_server(mill: Any, fake: FakeComfy) -> None:
+    assert mill.run(fake, fake.url + "/").exit_code == 0
+    mill.audit(6, fakes=(fake,))
+
+
+def test_a_login_in_the_address_is_used_and_never_stored(mill: Any, fake: FakeComfy) -> None:
+    seen: list[str] = []
+
+    def look(request: Any, proceed: Any) -> Any:
+        seen.append(request.authorization)
+        return proceed()
+
+    fake.on_request("/prompt").do(look)
+
+    assert mill.run(fake.url.replace("http://", "http://bob:s3cret@")).exit_code == 0
+    assert set(seen) == {"Basic Ym9iOnMzY3JldA=="}
+    for path in mill.out.rglob("*"):
+        assert path.is_dir() or b"s3cret" not in path.read_bytes()
+
+
+def test_the_folders_own_names_are_refused(mill: Any, fake: FakeComfy) -> None:
+    for name in (
+        "workflow.png",
+        "superseded/{sku}.png",
+        "thumbnails/{sku}.png",
+        "a.png/{sku}.png",
+        ".{sku}.png",
+    ):
+        with pytest.raises(PromptmillError):
+            mill.run(fake, name=name)
+    assert not mill.out.exists()
+
+
+def test_a_blank_file_name_is_refused(mill: Any, fake: FakeComfy) -> None:
+    mill.write(2, lambda rows: rows[0].update(filename="x"))
+
+    assert "blank" in str(_refused(mill, fake))
+
+
+def test_a_lost_ledger_is_noticed(mill: Any, fake: FakeComfy) -> None:
+    mill.run(fake)
+    for path in mill.out.glob("ledger.sqlite*"):
+        path.unlink()
+
+    with pytest.raises(OutputError, match="ledger"):
+        mill.run(fake)
+    assert len(fake.posts) == 6
+
+
+@pytest.mark.parametrize("name", ["what? 100%#1", "a%20b", "输出 文件夹"])
+def test_an_output_folder_may_have_any_name(mill: Any, fake: FakeComfy, name: str) -> None:
+    from promptmill.driver.runner import run
+
+    out = mill.folder / name
+    assert run(mill.request(fake), out=out).exit_code == 0
+    assert (out / "ledger.sqlite").is_file()
+    assert {path.name for path in mill.folder.iterdir()} == {"products.csv", "workflow.json", name}
+
+
+def test_force_sets_aside_what_would_be_in_the_way(mill: Any, fake: FakeComfy) -> None:
+    mill.out.mkdir()
+    for name in ("recipe.toml", "workflow.json", "index.html", "manifest.csv", ".mine.part"):
+        (mill.out / name).write_text("mine", encoding="utf-8")
+
+    assert mill.run(fake, force=True).exit_code == 0
+    for name in ("recipe.toml", "workflow.json", "index.html", "manifest.csv"):
+        assert (mill.out / "superseded" / name).read_text(encoding="utf-8") == "mine"
+    assert (mill.out / ".mine.part").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_manifest_that_cannot_be_replaced_is_told_and_nothing_is_lost(mill: Any, fake: FakeComfy) -> None:
+    mill.run(fake, limit=1)
+    (mill.out / "manifest.csv").unlink()
+    (mill.out / "manifest.csv").mkdir()
+
+    result = mill.run(fake)
+
+    assert result.exit_code == 1
+    assert result.made == 5
 
 
 # Bad input: nothing is queued, nothing is made
