@@ -14,16 +14,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ...errors import OutputError, PromptmillError
-from ..images import SUPERSEDED
 from . import statements
 from .database import LedgerError, open_database
-from .records import NEXT_STATES, AttemptState, ClaimedJob, JobState, OpenAttempt, PlannedJob, StoredImage
+from .records import NEXT_STATES, AttemptState, ClaimedJob, JobState, PlannedJob, StoredImage
 from .schema import attempts, images, jobs, runs
+from .views import Views, claimed
 
 PLAN_CHUNK = 500
 
 
-class Ledger:
+class Ledger(Views):
     """A database of runs. Safe to share between the threads of one process.
 
     :param url: see :func:`~promptmill.driver.ledger.database.open_database`.
@@ -32,7 +32,7 @@ class Ledger:
 
     def __init__(self, url: str | sa.URL) -> None:
         self._engine = open_database(url)
-        self._reader = self._engine.execution_options(reading=True)
+        super().__init__(self._engine.execution_options(reading=True))
         self._writer = self._engine.connect()
         self._turn = threading.Lock()
         self._insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert
@@ -70,11 +70,6 @@ class Ledger:
                 .returning(runs.c.generation)
             ).scalar_one()
             return generation
-
-    def run(self, run_id: str) -> sa.RowMapping | None:
-        """What is recorded of a run: table_path, table_sha256, fingerprint, generation."""
-        with self._reader.connect() as connection:
-            return connection.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
 
     def plan(self, run_id: str, generation: int, planned: Iterable[PlannedJob], *, whole: bool) -> None:
         """Bring the run's jobs in line with the table, in one transaction.
@@ -172,7 +167,7 @@ class Ledger:
                 connection.execute(
                     statements.INSERT_ATTEMPT, {**attempt, "prefix": prefix, "state": AttemptState.OPEN.value}
                 )
-                return _claimed(row, attempt_id, prefix)
+                return claimed(row, attempt_id, prefix)
         return None
 
     def adopt(self, run_id: str, generation: int) -> None:
@@ -183,29 +178,6 @@ class Ledger:
                 .where(jobs.c.run_id == run_id, jobs.c.current, jobs.c.state == JobState.SUBMITTED.value)
                 .values(generation=generation)
             )
-
-    def open_attempts(self, run_id: str) -> list[tuple[OpenAttempt, bool]]:
-        """Attempts of an earlier process, each with whether its job still waits for it."""
-        query = (
-            sa.select(
-                *statements.CLAIM_COLUMNS,
-                jobs.c.state,
-                attempts.c.id.label("attempt_id"),
-                attempts.c.prefix,
-                attempts.c.server,
-            )
-            .join(attempts, attempts.c.job_id == jobs.c.id)
-            .where(jobs.c.run_id == run_id, attempts.c.state == AttemptState.OPEN.value)
-            .order_by(attempts.c.created_at)
-        )
-        with self._reader.connect() as connection:
-            return [
-                (
-                    OpenAttempt(row.server, _claimed(row, row.attempt_id, row.prefix)),
-                    row.state == JobState.SUBMITTED.value,
-                )
-                for row in connection.execute(query)
-            ]
 
     def complete(
         self, run_id: str, job: ClaimedJob, stored: list[StoredImage], seconds: float | None
@@ -287,51 +259,6 @@ class Ledger:
                 )
             ).rowcount
 
-    def has_images(self, run_id: str) -> bool:
-        """Whether the run has recorded any image."""
-        with self._reader.connect() as connection:
-            return (
-                connection.execute(sa.select(images.c.id).where(images.c.run_id == run_id).limit(1)).first()
-                is not None
-            )
-
-    def image_at(self, run_id: str, file_key: str) -> str | None:
-        """The recorded file under this key."""
-        query = sa.select(images.c.file).where(images.c.run_id == run_id, images.c.file_key == file_key)
-        with self._reader.connect() as connection:
-            file: str | None = connection.execute(query).scalar()
-            return file
-
-    def changed_rows(self, run_id: str) -> set[tuple[str, int]]:
-        """Rows and variants that have an image in its place from before they changed."""
-        with self._reader.connect() as connection:
-            found = connection.execute(
-                _earlier_images(run_id).with_only_columns(jobs.c.row_id, jobs.c.variant)
-            )
-            return {(row_id, variant) for row_id, variant in found}
-
-    def earlier_images(self, run_id: str, row_id: str, variant: int) -> list[str]:
-        """The files that a row still has in their places from before it changed."""
-        query = _earlier_images(run_id).where(jobs.c.row_id == row_id, jobs.c.variant == variant)
-        with self._reader.connect() as connection:
-            return [row.file for row in connection.execute(query)]
-
-    def files_in_place(self, run_id: str, generation: int) -> Iterator[tuple[int, str]]:
-        """The job and the file of every accepted image of this planning."""
-        query = (
-            sa.select(images.c.job_id, images.c.file)
-            .join(jobs, images.c.job_id == jobs.c.id)
-            .where(
-                jobs.c.run_id == run_id,
-                jobs.c.generation == generation,
-                jobs.c.state == JobState.DONE.value,
-                sa.not_(images.c.file.startswith(f"{SUPERSEDED}/")),
-            )
-        )
-        with self._reader.connect() as connection:
-            found = connection.execution_options(yield_per=1000).execute(query)
-            yield from ((job_id, file) for job_id, file in found)
-
     def make_again(self, job_ids: Iterable[int]) -> None:
         """Put done jobs whose images are gone back to pending."""
         with self._write() as connection:
@@ -384,94 +311,6 @@ class Ledger:
                 "message": _storable(error),
             },
         )
-
-    # Views for people
-
-    def counts(self, run_id: str, generation: int | None = None) -> dict[JobState, int]:
-        """Current jobs by state, of the whole run or of one planning."""
-        query = (
-            sa.select(jobs.c.state, sa.func.count())
-            .where(jobs.c.run_id == run_id, jobs.c.current)
-            .group_by(jobs.c.state)
-        )
-        if generation is not None:
-            query = query.where(jobs.c.generation == generation)
-        with self._reader.connect() as connection:
-            found = {JobState(state): count for state, count in connection.execute(query)}
-        return {state: found.get(state, 0) for state in JobState}
-
-    def entries(self, run_id: str) -> Iterator[sa.RowMapping]:
-        """A line per image, and per current job without one, in table order."""
-        accepted = sa.and_(attempts.c.job_id == jobs.c.id, attempts.c.state == AttemptState.ACCEPTED.value)
-        of_attempt = images.c.attempt_id == attempts.c.id
-        query = (
-            sa.select(
-                jobs.c.row_id,
-                jobs.c.row_number,
-                jobs.c.variant,
-                jobs.c.prompt,
-                jobs.c.negative,
-                jobs.c.seed,
-                jobs.c.state,
-                jobs.c.attempts,
-                jobs.c.error,
-                attempts.c.server,
-                attempts.c.seconds,
-                images.c.ordinal,
-                images.c.file,
-                images.c.sha256,
-                images.c.width,
-                images.c.height,
-                images.c.thumbnail,
-            )
-            .select_from(jobs.outerjoin(attempts, accepted).outerjoin(images, of_attempt))
-            .where(jobs.c.run_id == run_id, jobs.c.current)
-            .order_by(jobs.c.row_number, jobs.c.variant, images.c.ordinal)
-        )
-        with self._reader.connect() as connection:
-            yield from connection.execution_options(yield_per=1000).execute(query).mappings()
-
-    def attempts(self, run_id: str, row_id: str | None = None) -> list[sa.RowMapping]:
-        """Every attempt of a run (or of one row) in the order they were made."""
-        query = (
-            sa.select(jobs.c.row_id, jobs.c.variant, jobs.c.names, attempts)
-            .join(attempts, attempts.c.job_id == jobs.c.id)
-            .where(jobs.c.run_id == run_id)
-            .order_by(attempts.c.created_at, attempts.c.number)
-        )
-        if row_id is not None:
-            query = query.where(jobs.c.row_id == row_id)
-        with self._reader.connect() as connection:
-            return list(connection.execute(query).mappings())
-
-
-def _earlier_images(run_id: str) -> sa.Select[tuple[str]]:
-    twin = jobs.alias("twin")
-    changed = (
-        sa.exists()
-        .where(twin.c.run_id == run_id, twin.c.current)
-        .where(twin.c.row_id == jobs.c.row_id, twin.c.variant == jobs.c.variant)
-    )
-    return (
-        sa.select(images.c.file)
-        .join(jobs, images.c.job_id == jobs.c.id)
-        .where(jobs.c.run_id == run_id, sa.not_(jobs.c.current), changed)
-        .where(sa.not_(images.c.file.startswith(f"{SUPERSEDED}/")))
-    )
-
-
-def _claimed(row: Any, attempt_id: str, prefix: str) -> ClaimedJob:
-    return ClaimedJob(
-        job_id=row.id,
-        row_id=row.row_id,
-        row_number=row.row_number,
-        variant=row.variant,
-        names=tuple(row.names.split("\n")),
-        inputs=json.loads(row.inputs),
-        model_key=row.model_key,
-        attempt_id=attempt_id,
-        prefix=prefix,
-    )
 
 
 def _job_values(run_id: str, generation: int, job: PlannedJob) -> dict[str, Any]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import OutputError, Problems, PromptmillError, ServerError
-from ..ledger import AttemptState, ClaimedJob, JobState, Ledger
+from ...errors import PromptmillError, ServerError
+from ..ledger import JobState, Ledger
 from ..output import OutputFolder, open_output
 from ..recipe import write_resolved
 from .board import Board, RunEvent
 from .collect import Collector
 from .flight import WorkerSettings
 from .request import Prepared, Request, prepare
+from .resume import adopt, make_missing_again, record_plan
 from .summary import report_on
 from .worker import ServerWorker
 
@@ -111,13 +110,9 @@ def _run(
     retry: frozenset[JobState],
 ) -> RunResult:
     began = time.monotonic()
-    generation = _record_plan(prepared, request, folder, ledger, force, retry)
-    folder.mark_planned()
-    if gone := _missing_images(folder, ledger, generation):
-        ledger.make_again(gone)
-        observer.event(
-            RunEvent("note", f"images of {len(gone)} jobs are gone from the folder and are made again")
-        )
+    generation = record_plan(prepared, request.table, folder, ledger, force=force, retry=retry)
+    if gone := make_missing_again(folder, ledger, generation):
+        observer.event(RunEvent("note", f"images of {gone} jobs are gone from the folder and are made again"))
     plan = prepared.plan
     write_resolved(folder.path, prepared.recipe, plan.automatic())
     collector = Collector(
@@ -130,8 +125,7 @@ def _run(
         resumed=ledger.has_images(folder.run_id),
         changed=ledger.changed_rows(folder.run_id),
     )
-    ledger.adopt(folder.run_id, generation)
-    adopted = _adopt(prepared, folder, ledger)
+    adopted = adopt(prepared, folder, ledger, generation)
     counts = ledger.counts(folder.run_id, generation)
     done_before = counts[JobState.DONE]
     board = Board(counts, observer.event)
@@ -189,72 +183,3 @@ def _run(
     return RunResult(
         folder.path, counts, counts[JobState.DONE] - done_before, time.monotonic() - began, interrupted, error
     )
-
-
-def _record_plan(
-    prepared: Prepared,
-    request: Request,
-    folder: OutputFolder,
-    ledger: Ledger,
-    force: bool,
-    retry: frozenset[JobState],
-) -> int:
-    table_path = str(request.table.absolute())
-    table_sha256 = _sha256(request.table)
-    fingerprint = prepared.recipe.fingerprint()
-    known = ledger.run(folder.run_id)
-    if known is None and folder.planned and not force:
-        raise OutputError(
-            "the ledger does not know the run in this folder",
-            value=str(folder.path),
-            hint="--database with the ledger it was run with, or --force to make everything again",
-        )
-    if known is not None and not force:
-        hint = "--out with another folder, or --force to go on here (earlier images move to superseded/)"
-        if known["fingerprint"] != fingerprint:
-            raise OutputError(
-                "the folder holds a run of another workflow or other bindings, names or seed",
-                value=str(folder.path),
-                hint=hint,
-            )
-        if known["table_path"] != table_path and known["table_sha256"] != table_sha256:
-            raise OutputError("the folder holds a run of another table", value=known["table_path"], hint=hint)
-    generation = ledger.begin_run(folder.run_id, table_path, table_sha256, fingerprint)
-    if retry:
-        ledger.retry(folder.run_id, generation, retry)
-        return generation
-    problems = Problems()
-    ledger.plan(folder.run_id, generation, prepared.plan.jobs(problems), whole=prepared.whole)
-    problems.raise_if_any()
-    return generation
-
-
-def _adopt(prepared: Prepared, folder: OutputFolder, ledger: Ledger) -> dict[str, list[ClaimedJob]]:
-    """Sort the attempts that an earlier process left open: to their servers, or back to pending."""
-    adopted: dict[str, list[ClaimedJob]] = {client.url: [] for client in prepared.clients}
-    clients = {client.url: client for client in prepared.clients}
-    for attempt, wanted in ledger.open_attempts(folder.run_id):
-        if not wanted:
-            ledger.end_orphan(attempt.job.attempt_id, "its row changed or left the table")
-            if attempt.server in clients:
-                with suppress(ServerError):
-                    clients[attempt.server].cancel(attempt.job.attempt_id)
-        elif attempt.server in adopted:
-            adopted[attempt.server].append(attempt.job)
-        else:
-            ledger.release(attempt.job, AttemptState.LOST, "its server takes no part in this run")
-    return adopted
-
-
-def _missing_images(folder: OutputFolder, ledger: Ledger, generation: int) -> list[int]:
-    """Done jobs of this planning whose images somebody removed."""
-    files = ledger.files_in_place(folder.run_id, generation)
-    return sorted({job_id for job_id, file in files if not (folder.path / file).is_file()})
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
