@@ -181,5 +181,10 @@ def _run(
     except PromptmillError as trouble:
         error = error or trouble
     return RunResult(
-        folder.path, counts, counts[JobState.DONE] - done_before, time.monotonic() - began, interrupted, error
+        folder.path,
+        counts,
+        made=counts[JobState.DONE] - done_before,
+        seconds=time.monotonic() - began,
+        interrupted=interrupted and board.remaining() > 0,
+        error=error,
     )

@@ -158,11 +158,18 @@ def test_a_restart_between_completion_and_fetch_recovers_the_file(
     mill: Any, fake: FakeComfy, watch: Any
 ) -> None:
     """Fault 11: history is gone, the file is not."""
-    fake.on_view(times=1).do(lambda request, proceed: fake.restart())
+    fetched: list[str] = []
+
+    def restart(request: Any, proceed: Any) -> None:
+        fetched.append(request.query["filename"])
+        fake.restart()
+
+    fake.on_view(times=1).do(restart)
 
     assert mill.run(fake).exit_code == 0
     mill.audit(6, fakes=(fake,))
-    assert len(fake.posts) <= 8
+    first = next(post for post in fake.posts if fetched[0].startswith(post.prompt_id))
+    assert posted(fake, first.graph["6"]["inputs"]["text"]) == 1
 
 
 def test_a_restart_that_loses_the_files_makes_them_again(mill: Any, fake: FakeComfy) -> None:
@@ -253,8 +260,8 @@ def test_a_retry_makes_no_row_that_was_not_asked_for(mill: Any, fake: FakeComfy)
 def test_a_job_that_ends_before_the_websocket_is_open_is_not_waited_for(
     mill: Any, fake: FakeComfy, quick: Any
 ) -> None:
-    """Its end was told to nobody; it is polled for often, not every ``poll`` seconds."""
-    fake.on_request("/ws").delay(0.3)
+    """Its end is told to nobody; it is polled for often, not every ``poll`` seconds."""
+    fake.on_request("/ws").refuse()
 
     assert mill.run(fake, rows="1", settings=replace(quick, poll=3600.0)).exit_code == 0
 
@@ -549,12 +556,16 @@ def test_a_row_that_kills_the_server_every_time_is_quarantined(mill: Any, fake: 
     mill.audit(6, fakes=(fake,), done=5)
 
 
-def test_a_server_that_stays_away_hands_its_rows_over(mill: Any, fake: FakeComfy, other: FakeComfy) -> None:
+@pytest.mark.timeout(60)
+def test_a_server_that_stays_away_hands_its_rows_over(
+    mill: Any, fake: FakeComfy, other: FakeComfy, quick: Any, watch: Any
+) -> None:
+    """Long before it is given up for good; it comes back when the others have done its rows."""
     mill.write(20)
     other.seconds_per_job = 0.05
     fake.on_prompt(times=1).die()
 
-    assert mill.run(fake, other).exit_code == 0
+    assert mill.run(fake, other, settings=replace(quick, timeout=3600.0)).exit_code == 0
     mill.audit(20, fakes=(fake, other))
 
 
@@ -583,6 +594,7 @@ def test_interrupting_cancels_what_was_queued_and_nothing_of_anyone_elses(
     from promptmill.driver.comfy import ComfyClient
 
     fake.seconds_per_job = 0.05
+    mill.write(40)
     foreign = "11111111-2222-4333-8444-555555555555"
     done = threading.Event()
 
@@ -597,10 +609,11 @@ def test_interrupting_cancels_what_was_queued_and_nothing_of_anyone_elses(
     result = mill.run(fake, watcher=watcher)
 
     assert result.exit_code == 130
+    assert {attempt["state"] for attempt in mill.attempts()} == {"accepted", "cancelled"}
     fake.wait_until_idle()
     assert foreign in fake.life.jobs.history
     assert mill.run(fake).exit_code == 0
-    mill.audit(6)
+    mill.audit(40)
 
 
 def _interrupt_once(done: threading.Event) -> None:

@@ -491,6 +491,16 @@ def test_a_misspelled_prompt_column_is_refused_although_constants_are_bound(
     assert "no column holds the prompt" in str(_refused(mill, fake, bindings={"KSampler.cfg": "7"}))
 
 
+def test_a_workflow_value_that_a_blank_cell_would_leave_is_checked(mill: Any, fake: FakeComfy) -> None:
+    mill.write_workflow(lambda graph: graph["3"]["inputs"].update(steps=99999))
+    mill.table.write_text("sku,prompt,steps\na,x,5\nb,y,\n", encoding="utf-8")
+
+    error = _refused(mill, fake)
+
+    assert "line 3" in str(error)
+    assert "99999" in str(error)
+
+
 def test_no_server_is_exit_3(mill: Any) -> None:
     error = _refused(mill, "http://127.0.0.1:9")
 
