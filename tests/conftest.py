@@ -105,7 +105,13 @@ class RealComfy:
             *self._options,
         ]
         with (self.base / f"comfyui-{port}.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=comfyui_home(), stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command,
+                cwd=comfyui_home(),
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
         deadline = time.monotonic() + 180
         while not self._answers():
             assert self._process.poll() is None, f"ComfyUI ended: see {self.base}"

@@ -6,7 +6,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image, ImageChops
 pytestmark = pytest.mark.comfyui
 
 Promptmill = Callable[..., subprocess.CompletedProcess[str]]
+Begin = Callable[..., "subprocess.Popen[str]"]
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "workflows" / "text_to_image.json"
 SMALL = [
@@ -131,7 +131,7 @@ def test_two_servers_on_one_output_folder(
 
 
 def test_ctrl_c_cancels_and_the_same_command_goes_on(
-    comfy: Any, promptmill: Promptmill, products: Path
+    comfy: Any, promptmill: Promptmill, begin: Begin, products: Path
 ) -> None:
     arguments = [
         "run",
@@ -145,14 +145,7 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(
         "--variants",
         "3",
     ]
-    command = [sys.executable, "-m", "promptmill", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, cwd=products.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("done"):
-            break
+    process = begin(*arguments)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
 
@@ -166,7 +159,7 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(
 
 
 def test_the_server_is_killed_and_comes_back(
-    start_comfyui: Callable[..., Any], comfy_base: Path, promptmill: Promptmill, products: Path
+    start_comfyui: Callable[..., Any], comfy_base: Path, begin: Begin, products: Path
 ) -> None:
     """Fault 10, on a real server."""
     own = start_comfyui(comfy_base, "--database-url", "sqlite:///:memory:")
@@ -178,21 +171,11 @@ def test_the_server_is_killed_and_comes_back(
         "--server",
         own.url,
         *SMALL,
-        "--set=KSampler.steps=30",
+        "--set=KSampler.steps=10",
         "--variants",
         "2",
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "promptmill", *map(str, arguments)],
-        cwd=products.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("done"):
-            break
+    process = begin(*arguments)
     own.kill()
     time.sleep(1)
     own.start()
