@@ -70,8 +70,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium_executable() -> Path:
-    return chromium_path()
+def browser() -> Iterator[Any]:
+    """Headless Chromium, one for the session: playwright cannot be started twice in a thread."""
+    if not is_there("chromium") and not must_be_there("chromium"):
+        pytest.skip(f"NOT RUN, needs {WANTED['chromium']}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium_path(),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
 
 
 def free_port() -> int:

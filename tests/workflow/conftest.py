@@ -267,26 +267,22 @@ def comfyui(
 
 
 @pytest.fixture(scope="session")
-def canvas(comfyui: RealComfy, chromium_executable: Path) -> Iterator[Callable[[Any], dict[str, Any]]]:
+def canvas(comfyui: RealComfy, browser: Any) -> Iterator[Callable[[Any], dict[str, Any]]]:
     """Load a UI graph in ComfyUI's own frontend; what it would queue (``output``) and save (``workflow``)."""
-    from playwright.sync_api import sync_playwright
+    page = browser.new_page()
+    page.goto(comfyui.url, wait_until="domcontentloaded")
+    page.wait_for_function(
+        "window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100",
+        timeout=120_000,
+    )
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_executable, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.goto(comfyui.url, wait_until="domcontentloaded")
-        page.wait_for_function(
-            "window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100",
-            timeout=120_000,
-        )
+    def load(ui: Any) -> dict[str, Any]:
+        script = """async ui => {
+            await window.app.loadGraphData(ui, true, false, null)
+            const prompt = await window.app.graphToPrompt()
+            return JSON.stringify({output: prompt.output, workflow: prompt.workflow})
+        }"""
+        return json.loads(page.evaluate(script, ui))
 
-        def load(ui: Any) -> dict[str, Any]:
-            script = """async ui => {
-                await window.app.loadGraphData(ui, true, false, null)
-                const prompt = await window.app.graphToPrompt()
-                return JSON.stringify({output: prompt.output, workflow: prompt.workflow})
-            }"""
-            return json.loads(page.evaluate(script, ui))
-
-        yield load
-        browser.close()
+    yield load
+    page.close()
