@@ -233,11 +233,13 @@ def show_run(
     finally:
         view.end()
     counts = {state.value: count for state, count in result.counts.items() if count}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no jobs"
     if result.made == 0 and result.exit_code == 0:
         told += "; nothing was left to do"
     else:
         told += f"; {result.made} made now in {result.seconds:.1f} s"
+    if result.interrupted:
+        told += "; interrupted, the same command goes on"
     record = {
         "event": "end",
         "out": str(result.out),

@@ -44,6 +44,7 @@ class Flights:
     def begin(self, job: ClaimedJob, client_id: str | None) -> Flight:
         """A job was claimed for this server."""
         flight = self._open[job.attempt_id] = Flight(job, client_id=client_id)
+        self._line.in_flight = len(self._open)
         self._board.moved(JobState.PENDING, JobState.SUBMITTED)
         self._line.model_key = job.model_key
         return flight

@@ -92,11 +92,14 @@ def run(
     with open_output(out or default_out(request.table), database=database, force=force) as folder:
         ledger = Ledger(folder.ledger_url)
         try:
-            return _run(
+            result = _run(
                 prepared, request, folder, ledger, settings or WorkerSettings(), observer, force, retry
             )
-        finally:
+        except PromptmillError:
             ledger.close()
+            raise
+        ledger.close()
+        return result
 
 
 def _run(

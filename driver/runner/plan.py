@@ -164,17 +164,29 @@ class Plan:
         except TemplateError as error:
             error.where = error.where or binding.address
             raise
+        check = checker(self.graph, binding.target)
+        if not Template(binding.template).names and not binding.automatic:
+            self._check_constant(binding, render({}, {}), check)
         is_prompt = binding.automatic and binding.target in self._roles.get("prompt", ())
         return _Filler(
             binding,
             render,
-            checker(self.graph, binding.target),
+            check,
             required=is_prompt,
             keeps_blank=isinstance(own_value, str)
             and not binding.automatic
             and binding.address not in self.table.columns,
             own_value=own_value,
         )
+
+    @staticmethod
+    def _check_constant(binding: Binding, text: str, check: Callable[[Any], Any]) -> None:
+        """Said once, at the binding, instead of at every row."""
+        try:
+            check(text)
+        except PromptmillError as error:
+            error.where = binding.address
+            raise
 
     def _seed_fillers(self) -> list[tuple[Target, Callable[[Any], Any]]]:
         explicit = {binding.target for binding in self.bindings}

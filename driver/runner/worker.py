@@ -137,7 +137,7 @@ class ServerWorker(threading.Thread):
     def _fill(self) -> None:
         """Keep ``in_flight`` jobs on the server, while not too many of its images are still on their way."""
         while self._in_use() and self._down_since is None:
-            on_server = len(self._flights.idle())
+            on_server = sum(not flight.heard for flight in self._flights)
             if on_server >= self._settings.in_flight or len(self._flights) >= 4 * self._settings.in_flight:
                 return
             job = self._ledger.claim(

@@ -420,6 +420,24 @@ def test_a_server_that_hangs_up_on_every_prompt_is_left(mill: Any, fake: FakeCom
     mill.audit(6, fakes=(fake,))
 
 
+def test_a_server_never_has_more_than_its_share_in_flight(mill: Any, fake: FakeComfy, quick: Any) -> None:
+    """Not even while slow jobs are looked up, on a server that is slow to answer."""
+    fake.seconds_per_job = 0.3
+    fake.on_request("/api/jobs/").delay(0.2)
+    seen: list[int] = []
+
+    def count(request: Any, proceed: Any) -> Any:
+        reply = proceed()
+        seen.append(fake.life.jobs.remaining())
+        return reply
+
+    fake.on_post().do(count)
+
+    assert mill.run(fake, settings=replace(quick, poll=0.02, in_flight=2)).exit_code == 0
+    assert len(seen) == 6
+    assert max(seen) <= 2
+
+
 def test_the_same_device_error_again_and_again_drains_the_server(
     mill: Any, fake: FakeComfy, other: FakeComfy
 ) -> None:

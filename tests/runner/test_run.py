@@ -501,6 +501,13 @@ def test_a_workflow_value_that_a_blank_cell_would_leave_is_checked(mill: Any, fa
     assert "99999" in str(error)
 
 
+def test_a_constant_that_the_server_refuses_is_said_once_with_its_address(mill: Any, fake: FakeComfy) -> None:
+    error = _refused(mill, fake, bindings={"KSampler.steps": "two"})
+
+    assert isinstance(error, ValueRefused)
+    assert error.where == "KSampler.steps"
+
+
 def test_no_server_is_exit_3(mill: Any) -> None:
     error = _refused(mill, "http://127.0.0.1:9")
 
