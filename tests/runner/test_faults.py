@@ -384,7 +384,7 @@ def test_a_server_that_falls_too_often_lets_go_of_its_rows(
     other.seconds_per_job = 0.05
     fake.on_view().delay(1.0)
     fake.on_post().lose_reply()
-    fake.on_request("/api/jobs/").refuse()
+    fake.on_request("/jobs/").refuse()
 
     assert mill.run(fake, other).exit_code == 0
     mill.audit(20, fakes=(other,))
@@ -423,7 +423,7 @@ def test_a_server_that_hangs_up_on_every_prompt_is_left(mill: Any, fake: FakeCom
 def test_a_server_never_has_more_than_its_share_in_flight(mill: Any, fake: FakeComfy, quick: Any) -> None:
     """Not even while slow jobs are looked up, on a server that is slow to answer."""
     fake.seconds_per_job = 0.3
-    fake.on_request("/api/jobs/").delay(0.2)
+    fake.on_request("/jobs/").delay(0.2)
     seen: list[int] = []
 
     def count(request: Any, proceed: Any) -> Any:
@@ -495,9 +495,11 @@ def test_a_history_that_is_cleared_or_evicted_is_no_failure(mill: Any, fake: Fak
         fake.forget_history()
         return proceed()
 
-    fake.on_request("/api/jobs/").do(forget_first)
+    fake.on_message("executed").drop()
+    rule = fake.on_request("/jobs/").do(forget_first)
 
     assert mill.run(fake).exit_code == 0
+    assert rule.fired >= 6
     assert len(fake.posts) == 6
     mill.audit(6, fakes=(fake,))
 
