@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUPERSEDED = "superseded"
+PART_PREFIX = ".promptmill-"
 PART = ".part"
 LARGEST = 1 << 30
 """Pixels; Pillow's own limit refuses what upscaling workflows really make."""
@@ -64,7 +65,7 @@ def stage(out: Path, name: str, data: bytes) -> Path:
     """Write the bytes to a temporary sibling of ``out / name`` and force them to the disk."""
     final = out / name
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.parent / f".{uuid.uuid4()}{PART}"
+    part = final.parent / f"{PART_PREFIX}{uuid.uuid4().hex}{PART}"
     with part.open("wb") as file:
         file.write(data)
         file.flush()
@@ -100,7 +101,7 @@ def set_aside(out: Path, name: str) -> str:
 
 def remove_parts(out: Path) -> None:
     """Remove what an earlier process staged and never put in place."""
-    for part in out.rglob(f".{'[0-9a-f]' * 8}-*-*-*-{'[0-9a-f]' * 12}{PART}"):
+    for part in out.rglob(f"{PART_PREFIX}*{PART}"):
         part.unlink()
 
 

@@ -138,7 +138,7 @@ def _record(path: Path) -> Path:
 
 
 def _write_record(record: Path, content: dict[str, object]) -> None:
-    part = record.with_suffix(".part")
+    part = record.with_name(".promptmill-run.part")
     with part.open("w", encoding="utf-8") as file:
         json.dump(content, file)
         file.flush()

@@ -127,7 +127,7 @@ def write_resolved(out: Path, recipe: Recipe, automatic: Mapping[str, str]) -> N
         "# Written by promptmill. [automatic] only shows what was found by itself; move a line to\n"
         "# [bindings] to change it.\n" + tomli_w.dumps(document)
     )
-    part = out / f".{RECIPE_FILE}.part"
+    part = out / ".promptmill-recipe.part"
     part.write_text(text, encoding="utf-8")
     part.replace(out / RECIPE_FILE)
 

@@ -17,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
     :raises OutputError: ``path`` cannot be replaced; on Windows, because another program has it open.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    part = path.with_name(f".promptmill-{uuid4().hex}.part")
     try:
         yield part
         try:

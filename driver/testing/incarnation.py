@@ -37,7 +37,13 @@ class Incarnation:
         self.hub = Hub(fake.rules)
         self.jobs = Jobs(lambda: self.hub.send("status", {"status": queue_info(self)}), fake.history_size)
         self.worker = Worker(
-            self.jobs, self.hub, fake.rules, self.folders, fake.seconds_per_job, fake.image, fake.count_image
+            self.jobs,
+            self.hub,
+            fake.rules,
+            self.folders,
+            lambda: fake.seconds_per_job,
+            fake.image,
+            fake.count_image,
         )
         self.listener = _Listener(("127.0.0.1", port), partial(_Handler, self))
         self.port: int = self.listener.server_address[1]

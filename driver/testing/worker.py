@@ -40,7 +40,7 @@ class Worker:
         hub: Hub,
         rules: Rules,
         folders: dict[str, Path],
-        seconds_per_job: float,
+        seconds_per_job: Callable[[], float],
         paint: Paint | None,
         count_image: Callable[[], None],
     ) -> None:
@@ -95,7 +95,7 @@ class Worker:
             else:
                 self._progress(job, progress, node_id, 0.0, 1.0, "running")
                 self._tell(job, "executing", node=node_id, display_node=node_id)
-                self._work(job, progress, node_id, self.seconds if node_id == slowest else 0.0)
+                self._work(job, progress, node_id, self.seconds() if node_id == slowest else 0.0)
                 if node_id in job.targets:
                     job.outputs[node_id] = self.cache[_key(job, node_id)] = self._save(job, node_id)
                     output = job.outputs[node_id]

@@ -422,8 +422,8 @@ def test_a_server_that_hangs_up_on_every_prompt_is_left(mill: Any, fake: FakeCom
 
 def test_a_server_never_has_more_than_its_share_in_flight(mill: Any, fake: FakeComfy, quick: Any) -> None:
     """Not even while slow jobs are looked up, on a server that is slow to answer."""
-    mill.write_workflow(lambda graph: graph["3"]["inputs"].update(steps=60))
-    fake.seconds_per_job = 0.6
+    mill.write_workflow(lambda graph: graph["3"]["inputs"].update(steps=30))
+    fake.seconds_per_job = 0.4
     fake.on_request("/jobs/").delay(0.2)
     seen: list[int] = []
 
