@@ -355,7 +355,6 @@ def test_rows_left_open_by_a_crash_are_settled_though_they_are_not_selected(
 
     monkeypatch.setattr(ServerWorker, "_take_back", lambda worker: None)
     fake.on_prompt().delay(30)
-    watcher = type("Stop", (), {})()
     fired: list[int] = []
 
     def stop() -> None:
