@@ -94,6 +94,12 @@ class RecipeError(PromptmillError):
     code = "recipe"
 
 
+class CheckpointError(PromptmillError):
+    """The checkpoint cannot be used."""
+
+    code = "checkpoint"
+
+
 class OutputError(PromptmillError):
     """The output folder cannot be used."""
 

@@ -1,0 +1,5 @@
+"""Diffusers folders as checkpoints."""
+
+from .loading import load_pipeline
+
+__all__ = ["load_pipeline"]

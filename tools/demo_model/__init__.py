@@ -1,0 +1,1 @@
+"""How the demo checkpoint is made: the words it knows, the pictures they describe, and its training."""
