@@ -7,6 +7,7 @@ import contextlib
 import threading
 from pathlib import Path
 
+from .catalogue import object_info
 from .fake import FakeComfy
 
 
@@ -16,9 +17,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--seconds-per-job", type=float, default=0.0)
+    parser.add_argument("--model", action="append", help="a checkpoint it offers; repeat for several")
     options = parser.parse_args()
+    classes = object_info(options.model) if options.model else None
     with FakeComfy(
-        options.port, output_dir=options.output_dir, seconds_per_job=options.seconds_per_job
+        options.port,
+        output_dir=options.output_dir,
+        seconds_per_job=options.seconds_per_job,
+        object_info=classes,
     ) as fake:
         print(fake.url, flush=True)  # noqa: T201 - the result
         with contextlib.suppress(KeyboardInterrupt):

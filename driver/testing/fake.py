@@ -11,14 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..protocol import Graph, Request
 from . import catalogue
 from .faults import WhenMessage, WhenPrompt, WhenRequest
 from .images import Paint
 from .incarnation import Incarnation
-from .routes import Request
 from .rules import Match, Rules, text_of
 from .sockets import Frame
-from .validation import Graph
 
 
 @dataclass(frozen=True, slots=True)

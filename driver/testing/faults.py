@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .jobs import Job
-from .routes import Reply, Request
+from ..protocol import Job, Reply, Request
 from .rules import Action, Proceed, Rule
 from .sockets import Frame, Message
 from .worker import NodeFailure, Vanished
@@ -89,7 +88,7 @@ class WhenRequest(When):
 
         def act(request: Request, proceed: Proceed) -> Reply:
             reply: Reply = proceed()
-            return replace(reply, body=reply.body[:after], promise=len(reply.body))
+            return replace(reply, body=reply.body[:after], headers={"Content-Length": str(len(reply.body))})
 
         return self.do(act)
 
@@ -138,7 +137,7 @@ class WhenPrompt(When):
         """Write other bytes than the picture's: see ``lies``."""
 
         def act(job: Job, proceed: Proceed) -> None:
-            job.alter = alter
+            job.worker.alter = alter
             proceed()
 
         return self.do(act)

@@ -15,6 +15,7 @@ from typing import Any
 
 from websocket import ABNF, WebSocketException, frame_buffer
 
+from ..protocol import FEATURES, flags_of
 from .rules import Proceed, Rules
 
 Frame = dict[str, Any] | str | bytes
@@ -28,7 +29,7 @@ class Message:
     type: str
     data: dict[str, Any]
     sid: str | None
-    hub: Hub
+    hub: FakeHub
 
 
 @dataclass(eq=False)
@@ -62,7 +63,7 @@ class Connection:
         hang_up(self.sock)
 
 
-class Hub:
+class FakeHub:
     """
     All websockets by client id.
 
@@ -96,7 +97,11 @@ class Hub:
             connection.send(frame)
 
     def serve(
-        self, sock: socket.socket, read: Callable[[int], bytes], sid: str, status: dict[str, Any]
+        self,
+        sock: socket.socket,
+        read: Callable[[int], bytes],
+        sid: str,
+        greeting: list[tuple[str, dict[str, Any]]],
     ) -> None:
         """Keep one connection until it closes."""
         connection = Connection(sock)
@@ -104,8 +109,11 @@ class Hub:
         self.connections.add(connection)
         frames = frame_buffer(partial(_some, read), True)
         try:
-            self._deliver(Message("status", {**status, "sid": sid}, sid, self))
+            for kind, data in greeting:
+                self._deliver(Message(kind, data, sid, self))
             while (frame := frames.recv_frame()).opcode != ABNF.OPCODE_CLOSE:
+                if frame.opcode == ABNF.OPCODE_TEXT and flags_of(frame.data.decode()) is not None:
+                    self._deliver(Message("feature_flags", FEATURES, sid, self))
                 if frame.opcode == ABNF.OPCODE_PING and not connection.deaf:
                     connection.send_frame(ABNF.OPCODE_PONG, frame.data)
             connection.send_frame(ABNF.OPCODE_CLOSE, frame.data)

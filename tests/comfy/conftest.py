@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from promptmill.driver.comfy import ComfyClient, Event, EventKind, EventStream, Lookup
+from promptmill.driver.engine import Engine
 from promptmill.driver.testing import FakeComfy
 
 Graph = dict[str, Any]
@@ -145,6 +146,14 @@ def listen() -> Iterator[Callable[..., Ears]]:
     yield start
     for ears in opened:
         ears.stream.stop()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an engine; what is asked of it here needs no model."""
+    base = tmp_path_factory.mktemp("engine")
+    with Engine(base) as engine:
+        yield engine.url
 
 
 @pytest.fixture(scope="session")

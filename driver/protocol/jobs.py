@@ -1,4 +1,4 @@
-"""The fake's memory: queue, running prompt and history. A restart loses it, as ComfyUI does."""
+"""The server's memory: queue, running prompt and history. A restart loses it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .validation import Graph
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from .graph import Graph
 
 INTERRUPTED = "execution_interrupted"
 
@@ -27,11 +24,15 @@ class Job:
     graph: Graph = field(compare=False)
     extra: dict[str, Any] = field(compare=False)
     targets: list[str] = field(compare=False)
-    worker: Worker = field(init=False, compare=False, repr=False)
-    alter: Callable[[bytes], bytes] | None = field(default=None, compare=False)
+    worker: Any = field(default=None, compare=False, repr=False)
     interrupted: threading.Event = field(default_factory=threading.Event, compare=False)
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list, compare=False)
     outputs: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def client_id(self) -> str | None:
+        """The websocket that hears of it."""
+        return self.extra.get("client_id")
 
     def item(self) -> list[Any]:
         """The tuple that /queue and /history show."""
@@ -41,7 +42,7 @@ class Job:
 class Jobs:
     """Thread-safe; ``changed`` is called under the lock after every change of the queue's length."""
 
-    def __init__(self, changed: Callable[[], None], history_size: int) -> None:
+    def __init__(self, changed: Callable[[], None], history_size: int = 10_000) -> None:
         self._changed = changed
         self._history_size = history_size
         self._ready = threading.Condition(threading.RLock())

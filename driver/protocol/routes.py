@@ -1,93 +1,91 @@
-"""The HTTP side of the fake: each route with ComfyUI's statuses and shapes."""
+"""The HTTP side: each route with ComfyUI's statuses and shapes."""
 
 from __future__ import annotations
 
-import json
+import logging
 import mimetypes
 import os
 import re
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from .jobs import now
-from .validation import problem, validate
-
-if TYPE_CHECKING:
-    from .incarnation import Incarnation
-
-Json = dict[str, Any]
+from .files import annotated, is_inside
+from .http import LARGEST_BODY, Reply, Request, as_json, is_foreign, plain
+from .jobs import Jobs, now
+from .validation import Json, problem, validate
+from .worker import Worker
 
 
-@dataclass
-class Reply:
-    """An HTTP answer; ``promise`` is a Content-Length that is not true."""
+class Server(Protocol):
+    """What the routes need to know of a server."""
 
-    status: int = 200
-    body: bytes = b""
-    content_type: str = "application/octet-stream"
-    promise: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Request:
-    """An HTTP request; ``path`` is without the /api that may stand before every route."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    body: bytes
-    content_type: str
-    prefixed: bool
-    authorization: str = ""
+    missing_node_hint: str
 
     @property
-    def json(self) -> Any:
-        """The body as JSON; ComfyUI answers a plain 500 where it is none."""
-        return json.loads(self.body)
+    def jobs(self) -> Jobs:
+        """Queue and history."""
+
+    @property
+    def worker(self) -> Worker:
+        """Who runs them."""
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Where input, output and temp are."""
+
+    def object_info(self) -> Json:
+        """All node classes."""
+
+    def system_stats(self) -> Json:
+        """Versions and devices."""
+
+    def free(self, unload_models: bool, free_memory: bool) -> None:
+        """Let go of models, or of all that is remembered of earlier prompts."""
 
 
-Route = Callable[["Incarnation", Request, str], Reply]
+_log = logging.getLogger(__name__)
+FEATURES = {"supports_preview_metadata": True, "max_upload_size": LARGEST_BODY}
+Route = Callable[[Server, Request, str], Reply]
 
 
-def answer(server: Incarnation, request: Request) -> Reply:
+def answer(server: Server, request: Request) -> Reply:
     """Do what a request asks for."""
+    try:
+        if is_foreign(request.headers):
+            return Reply(403)
+        return Reply() if request.method == "OPTIONS" else _routed(server, request)
+    except Exception:
+        _log.info("%s %s", request.method, request.path, exc_info=True)
+        return plain(500, "500 Internal Server Error\n\nServer got itself in trouble")
+
+
+def _routed(server: Server, request: Request) -> Reply:
+    wanted = "GET" if request.method == "HEAD" else request.method
     for method, pattern, route in ROUTES:
-        if method == request.method and (match := pattern.fullmatch(request.path)):
-            if request.path.startswith("/jobs") and not (request.prefixed and server.fake.jobs_route):
+        if method == wanted and (match := pattern.fullmatch(request.path)):
+            if request.path.startswith("/jobs") and not request.prefixed:
                 break
-            try:
-                return route(server, request, match[1] if match.groups() else "")
-            except Exception:
-                return _plain(500, "500 Internal Server Error\n\nServer got itself in trouble")
-    return Reply(404) if request.method == "GET" else _plain(405, "405: Method Not Allowed")
+            return route(server, request, match[1] if match.groups() else "")
+    return Reply(404) if wanted == "GET" else plain(405, "405: Method Not Allowed")
 
 
-def _plain(status: int, text: str) -> Reply:
-    return Reply(status, text.encode(), "text/plain; charset=utf-8")
-
-
-def _json(data: Any, status: int = 200) -> Reply:
-    return Reply(status, json.dumps(data).encode(), "application/json; charset=utf-8")
-
-
-def queue_info(server: Incarnation) -> Json:
+def queue_info(server: Server) -> Json:
     """What GET /prompt and each status message say."""
     return {"exec_info": {"queue_remaining": server.jobs.remaining()}}
 
 
-def _get_prompt(server: Incarnation, request: Request, _: str) -> Reply:
-    return _json(queue_info(server))
+def _get_prompt(server: Server, request: Request, _: str) -> Reply:
+    return as_json(queue_info(server))
 
 
-def _post_prompt(server: Incarnation, request: Request, _: str) -> Reply:
+def _post_prompt(server: Server, request: Request, _: str) -> Reply:
     body = request.json
     if "prompt" not in body:
         return _refusal(problem("no_prompt", "No prompt provided", "No prompt provided"))
-    prompt_id = None if server.fake.own_ids else body.get("prompt_id")
+    prompt_id = body.get("prompt_id")
     if prompt_id is None:
         prompt_id = str(uuid.uuid4())
     elif not _canonical(prompt_id):
@@ -96,19 +94,31 @@ def _post_prompt(server: Incarnation, request: Request, _: str) -> Reply:
             "omit it to let the server generate one"
         )
         return _refusal(problem("invalid_prompt_id", "prompt_id must be a valid UUID", details))
-    inputs = server.fake.input_dir
-    verdict = validate(body["prompt"], server.fake.object_info, lambda name: (inputs / name).is_file())
+    verdict = validate(
+        body["prompt"],
+        server.object_info(),
+        partial(_is_input_file, server),
+        body.get("partial_execution_targets"),
+        server.missing_node_hint,
+    )
     if verdict.error:
         return _refusal(verdict.error, verdict.node_errors)
     extra = {**body.get("extra_data", {}), "create_time": now()}
     if "client_id" in body:
         extra["client_id"] = body["client_id"]
-    job = server.accept(prompt_id, body, extra, verdict.outputs)
-    return _json({"prompt_id": prompt_id, "number": job.priority, "node_errors": verdict.node_errors})
+    job = server.jobs.put(prompt_id, body["prompt"], extra, verdict.outputs, body)
+    return as_json({"prompt_id": prompt_id, "number": job.priority, "node_errors": verdict.node_errors})
+
+
+def _is_input_file(server: Server, name: str) -> bool:
+    try:
+        return annotated(server.folders, name).is_file()
+    except ValueError:
+        return False
 
 
 def _refusal(error: Json, node_errors: Json | None = None) -> Reply:
-    return _json({"error": error, "node_errors": node_errors or {}}, 400)
+    return as_json({"error": error, "node_errors": node_errors or {}}, 400)
 
 
 def _canonical(value: Any) -> bool:
@@ -118,12 +128,12 @@ def _canonical(value: Any) -> bool:
         return False
 
 
-def _get_queue(server: Incarnation, request: Request, _: str) -> Reply:
+def _get_queue(server: Server, request: Request, _: str) -> Reply:
     running = [job.item() for job in list(server.jobs.running.values())]
-    return _json({"queue_running": running, "queue_pending": [job.item() for job in server.jobs.waiting()]})
+    return as_json({"queue_running": running, "queue_pending": [job.item() for job in server.jobs.waiting()]})
 
 
-def _post_queue(server: Incarnation, request: Request, _: str) -> Reply:
+def _post_queue(server: Server, request: Request, _: str) -> Reply:
     body = request.json
     if body.get("clear"):
         server.jobs.clear()
@@ -132,19 +142,19 @@ def _post_queue(server: Incarnation, request: Request, _: str) -> Reply:
     return Reply()
 
 
-def _get_history(server: Incarnation, request: Request, _: str) -> Reply:
+def _get_history(server: Server, request: Request, _: str) -> Reply:
     entries = list(server.jobs.history.items())
     if "max_items" in request.query:
         entries = entries[-int(request.query["max_items"]) :]
-    return _json(dict(entries))
+    return as_json(dict(entries))
 
 
-def _get_history_of(server: Incarnation, request: Request, prompt_id: str) -> Reply:
+def _get_history_of(server: Server, request: Request, prompt_id: str) -> Reply:
     entry = server.jobs.history.get(prompt_id)
-    return _json({prompt_id: entry} if entry else {})
+    return as_json({prompt_id: entry} if entry else {})
 
 
-def _post_history(server: Incarnation, request: Request, _: str) -> Reply:
+def _post_history(server: Server, request: Request, _: str) -> Reply:
     body = request.json
     if body.get("clear"):
         server.jobs.history.clear()
@@ -153,7 +163,7 @@ def _post_history(server: Incarnation, request: Request, _: str) -> Reply:
     return Reply()
 
 
-def _get_jobs(server: Incarnation, request: Request, _: str) -> Reply:
+def _get_jobs(server: Server, request: Request, _: str) -> Reply:
     wanted = [status for status in request.query.get("status", "").split(",") if status]
     jobs = [job for job in server.jobs.all() if not wanted or job["status"] in wanted]
     jobs.sort(key=lambda job: job["create_time"], reverse=request.query.get("sort_order", "desc") == "desc")
@@ -161,32 +171,32 @@ def _get_jobs(server: Incarnation, request: Request, _: str) -> Reply:
     limit = int(request.query["limit"]) if "limit" in request.query else None
     page = jobs[offset:][:limit]
     more = offset + len(page) < total
-    return _json(
+    return as_json(
         {"jobs": page, "pagination": {"offset": offset, "limit": limit, "total": total, "has_more": more}}
     )
 
 
-def _get_job(server: Incarnation, request: Request, prompt_id: str) -> Reply:
+def _get_job(server: Server, request: Request, prompt_id: str) -> Reply:
     job = server.jobs.describe(prompt_id)
-    return _json(job) if job else _json({"error": "Job not found"}, 404)
+    return as_json(job) if job else as_json({"error": "Job not found"}, 404)
 
 
-def _cancel_job(server: Incarnation, request: Request, prompt_id: str) -> Reply:
-    return _json({"cancelled": server.jobs.interrupt(prompt_id) or server.jobs.delete(prompt_id)})
+def _cancel_job(server: Server, request: Request, prompt_id: str) -> Reply:
+    return as_json({"cancelled": server.jobs.interrupt(prompt_id) or server.jobs.delete(prompt_id)})
 
 
-def _interrupt(server: Incarnation, request: Request, _: str) -> Reply:
+def _interrupt(server: Server, request: Request, _: str) -> Reply:
     server.jobs.interrupt(request.json.get("prompt_id") if request.body else None)
     return Reply()
 
 
-def _free(server: Incarnation, request: Request, _: str) -> Reply:
-    if request.json.get("free_memory"):
-        server.worker.cache.clear()
+def _free(server: Server, request: Request, _: str) -> Reply:
+    body = request.json
+    server.free(bool(body.get("unload_models")), bool(body.get("free_memory")))
     return Reply()
 
 
-def _view(server: Incarnation, request: Request, _: str) -> Reply:
+def _view(server: Server, request: Request, _: str) -> Reply:
     name, kind = request.query.get("filename"), request.query.get("type", "output")
     if name is None:
         return Reply(404)
@@ -194,7 +204,7 @@ def _view(server: Incarnation, request: Request, _: str) -> Reply:
         return Reply(400)
     root = server.folders[kind]
     folder = root / request.query.get("subfolder", "")
-    if not _inside(root, folder):
+    if not is_inside(root, folder):
         return Reply(403)
     try:
         data = (folder / os.path.basename(name)).read_bytes()  # noqa: PTH119 - as ComfyUI cuts it
@@ -203,11 +213,7 @@ def _view(server: Incarnation, request: Request, _: str) -> Reply:
     return Reply(200, data, mimetypes.guess_type(name)[0] or "application/octet-stream")
 
 
-def _inside(root: Path, folder: Path) -> bool:
-    return folder.resolve().is_relative_to(root.resolve())
-
-
-def _upload(server: Incarnation, request: Request, __: str) -> Reply:
+def _upload(server: Server, request: Request, __: str) -> Reply:
     boundary = re.search(r"boundary=([^;]+)", request.content_type)
     form: dict[str, bytes] = {}
     filename = ""
@@ -221,7 +227,7 @@ def _upload(server: Incarnation, request: Request, __: str) -> Reply:
     kind, subfolder = form.get("type", b"input").decode(), form.get("subfolder", b"").decode()
     root = server.folders[kind]
     folder = root / subfolder
-    if not _inside(root, folder / filename):
+    if not is_inside(root, folder / filename):
         return Reply(400)
     folder.mkdir(parents=True, exist_ok=True)
     stem, suffix = os.path.splitext(filename)  # noqa: PTH122 - a string, not a path
@@ -230,30 +236,19 @@ def _upload(server: Incarnation, request: Request, __: str) -> Reply:
         while (folder / name).exists() and (folder / name).read_bytes() != form["image"]:
             name, number = f"{stem} ({number}){suffix}", number + 1
     (folder / name).write_bytes(form["image"])
-    return _json({"name": name, "subfolder": subfolder, "type": kind})
+    return as_json({"name": name, "subfolder": subfolder, "type": kind})
 
 
-def _object_info(server: Incarnation, request: Request, name: str) -> Reply:
-    classes = server.fake.object_info
-    if "LoadImage" in classes:
-        files = sorted(path.name for path in server.fake.input_dir.iterdir() if path.is_file())
-        classes["LoadImage"]["input"]["required"]["image"][0] = files
-    return _json({key: value for key, value in classes.items() if name in ("", key)})
+def _object_info(server: Server, request: Request, name: str) -> Reply:
+    return as_json({key: value for key, value in server.object_info().items() if name in ("", key)})
 
 
-def _system_stats(server: Incarnation, request: Request, _: str) -> Reply:
-    memory = {key: 2**34 for key in ("vram_total", "vram_free", "torch_vram_total", "torch_vram_free")}
-    system = {
-        "os": "posix",
-        "ram_total": 2**35,
-        "ram_free": 2**34,
-        "comfyui_version": server.fake.version,
-        "python_version": "3.12.0",
-        "pytorch_version": "2.9.0",
-        "embedded_python": False,
-        "argv": ["main.py"],
-    }
-    return _json({"system": system, "devices": [{"name": "fake", "type": "cuda", "index": 0, **memory}]})
+def _system_stats(server: Server, request: Request, _: str) -> Reply:
+    return as_json(server.system_stats())
+
+
+def _features(server: Server, request: Request, _: str) -> Reply:
+    return as_json(FEATURES)
 
 
 ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
@@ -276,5 +271,6 @@ ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
         ("GET", "/object_info", _object_info),
         ("GET", "/object_info/([^/]+)", _object_info),
         ("GET", "/system_stats", _system_stats),
+        ("GET", "/features", _features),
     )
 ]
