@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,30 @@ def free_port() -> int:
         return port
 
 
-class RealComfy:
-    """A ComfyUI process on the CPU, with all that it reads and writes in a folder of ours."""
+def comfyui_command(base: Path, port: str) -> list[Any]:
+    return [comfyui_python(), "main.py", "--cpu", "--port", port, "--base-directory", base]
 
-    def __init__(self, base: Path, *options: str) -> None:
+
+def engine_command(base: Path, port: str) -> list[Any]:
+    return [sys.executable, "-m", "promptmill", "engine", "--port", port, "--base-directory", base]
+
+
+def fake_command(base: Path, port: str) -> list[Any]:
+    module = "promptmill.driver.testing"
+    model = "promptmill-demo.safetensors"
+    return [sys.executable, "-m", module, "--port", port, "--output-dir", base / "output", "--model", model]
+
+
+COMMANDS = {"real": comfyui_command, "engine": engine_command, "fake": fake_command}
+
+
+class ServerProcess:
+    """A server as a process of its own, with all that it reads and writes in a folder of ours."""
+
+    def __init__(self, kind: str, base: Path, *options: str) -> None:
         self.base = base
         self.url = f"http://127.0.0.1:{free_port()}"
+        self._kind = kind
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,28 +124,18 @@ class RealComfy:
         for folder in ("models/checkpoints", "custom_nodes", "input", "output"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         port = self.url.rpartition(":")[2]
-        command = [
-            comfyui_python(),
-            "main.py",
-            "--cpu",
-            "--port",
-            port,
-            "--base-directory",
-            self.base,
-            *self._options,
-        ]
-        with (self.base / f"comfyui-{port}.log").open("ab") as log:
+        with (self.base / f"server-{port}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
-                cwd=comfyui_home(),
+                [*COMMANDS[self._kind](self.base, port), *self._options],
+                cwd=comfyui_home() if self._kind == "real" else self.base,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
         deadline = time.monotonic() + 180
         while not self._answers():
-            assert self._process.poll() is None, f"ComfyUI ended: see {self.base}"
-            assert time.monotonic() < deadline, "ComfyUI did not start"
+            assert self._process.poll() is None, f"the server ended: see {self.base}"
+            assert time.monotonic() < deadline, "the server did not start"
             time.sleep(0.2)
 
     def _answers(self) -> bool:
@@ -144,19 +153,25 @@ class RealComfy:
 
 
 @pytest.fixture(scope="session")
-def start_comfyui() -> Iterator[Callable[..., RealComfy]]:
-    """Start a real ComfyUI: ``start_comfyui(base_folder, "--more", "options")``; killed at the end."""
-    started: list[RealComfy] = []
+def start_server() -> Iterator[Callable[..., ServerProcess]]:
+    """Start a server, ``start_server("real" | "engine" | "fake", base_folder, "--more", "options")``; killed at the end."""
+    started: list[ServerProcess] = []
 
-    def start(base: Path, *options: str) -> RealComfy:
-        comfy = RealComfy(base, *options)
-        started.append(comfy)
-        comfy.start()
-        return comfy
+    def start(kind: str, base: Path, *options: str) -> ServerProcess:
+        server = ServerProcess(kind, base, *options)
+        started.append(server)
+        server.start()
+        return server
 
     yield start
-    for comfy in started:
-        comfy.kill()
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def start_comfyui(start_server: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
+    """Start a real ComfyUI: ``start_comfyui(base_folder, "--more", "options")``."""
+    return partial(start_server, "real")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ ALLOWED = {
     "nodes": {"errors", "table", "quantization", "sampling"},
     "driver": {"errors", "table"},
     "driver.engine": {"errors", "quantization", "driver"},
-    "driver.cli": {"errors", *PARTS},
+    "driver.cli": {"errors", *PARTS, "driver.engine"},
 }
 HEAVY = (
     "torch",

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from ...errors import PromptmillError
+from .embedded import started
 from .output import Output
 
 app = typer.Typer(
@@ -23,14 +24,19 @@ app = typer.Typer(
 
 
 def command(function: Callable[..., int]) -> Callable[..., None]:
-    """Make a function that returns an exit code a command; what goes wrong becomes one message and its code."""
+    """
+    Make a function that returns an exit code a command.
+
+    An embedded server is started for it; what goes wrong becomes one message and its code.
+    """
 
     @app.command()
     @wraps(function)
     def guarded(**options: Any) -> None:
         output = Output(json=options.get("json", False))
         try:
-            code = function(**options)
+            with started(options.get("server", ())) as servers:
+                code = function(**options | ({"server": servers} if servers else {}))
         except PromptmillError as error:
             output.error(error)
             code = error.exit_code

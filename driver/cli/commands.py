@@ -10,6 +10,7 @@ import typer
 
 from ...errors import AddressError, TableError
 from .app import command
+from .embedded import EMBEDDED, MODELS, engine_class
 from .options import (
     DEFAULT_SERVERS,
     BlankOption,
@@ -163,34 +164,62 @@ def retry(
 
 @command
 def demo(
-    server: Annotated[
-        list[str] | None, typer.Option("--server", help="A ComfyUI server; repeat for several.")
-    ] = None,
-    bindings: SetOption = [],  # noqa: B006
+    server: ServerOption = [EMBEDDED],  # noqa: B006
     out: Annotated[Path, typer.Option("--out", "--output-dir", help="The output folder.")] = Path(
         "output/demo"
     ),
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="DIR",
+            help="Only write the demo checkpoint as one file for ComfyUI's models/checkpoints.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Run the example table through the example workflow on your ComfyUI."""
+    """Make the pictures of the example table, without ComfyUI, from a small checkpoint that comes along."""
     from ..runner import Request, WorkerSettings
 
-    if not server:
-        Output().talk(
-            "The demo needs a running ComfyUI with a checkpoint:\n"
-            "  promptmill demo --server http://127.0.0.1:8188"
-            " --set CheckpointLoaderSimple.ckpt_name=YOUR_CHECKPOINT.safetensors\n"
-            "or: make demo ARGS='--server http://127.0.0.1:8188'"
-        )
-        return 2
-    request = Request(
-        EXAMPLES / "examples" / "products.csv",
-        EXAMPLES / "workflows" / "text_to_image.json",
-        tuple(server),
-        name="{style}/{sku}.png",
-        bindings=parse_bindings(bindings),
-    )
-    return show_run(request, WorkerSettings(), out, None, False, Output(json=json))
+    output = Output(json=json)
+    if export:
+        engine_class()
+        from ..engine.demo.export import export as export_checkpoint
+
+        path = export_checkpoint(export)
+        output.result(str(path), {"checkpoint": str(path)})
+        return 0
+    table, workflow = EXAMPLES / "examples" / "products.csv", EXAMPLES / "workflows" / "demo.json"
+    request = Request(table, workflow, tuple(server), name="{style}/{sku}.png")
+    return show_run(request, WorkerSettings(), out, None, False, output)
+
+
+@command
+def engine(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8189,
+    listen: Annotated[str, typer.Option("--listen", help="The address to listen on.")] = "127.0.0.1",
+    base: Annotated[
+        Path,
+        typer.Option(
+            "--base-directory", help="Where its folders input, output, temp and models/checkpoints are."
+        ),
+    ] = Path("engine"),
+    models: Annotated[
+        list[Path],
+        typer.Option(
+            "--models", envvar=MODELS, help="A further folder with diffusers folders; repeat for several."
+        ),
+    ] = [],  # noqa: B006
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of diffusers folders: auto, fp32, bf16, fp8 or int8.")
+    ] = "auto",
+) -> int:
+    """Serve ComfyUI's API without ComfyUI: the demo checkpoint and diffusers folders."""
+    output = Output()
+    server = engine_class()(base, host=listen, port=port, models=models, device=device, precision=precision)
+    server.serve(lambda url: output.result(url, {"url": url}))
+    return 0
 
 
 def parse_bindings(texts: Sequence[str]) -> dict[str, str]:

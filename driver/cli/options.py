@@ -22,7 +22,11 @@ WorkflowOption = Annotated[
 ]
 ServerOption = Annotated[
     list[str],
-    typer.Option("--server", envvar="PROMPTMILL_SERVER", help="A ComfyUI server; repeat for several."),
+    typer.Option(
+        "--server",
+        envvar="PROMPTMILL_SERVER",
+        help="A ComfyUI server, or 'embedded' for one without ComfyUI; repeat for several.",
+    ),
 ]
 SetOption = Annotated[
     list[str],

@@ -1,4 +1,4 @@
-"""A real ComfyUI with a tiny random checkpoint and a node that ends its worker thread."""
+"""Three servers with the demo checkpoint: the fake, the engine, a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
+from promptmill.driver.engine.demo.export import export
 
 DEADLY_NODE = """
 class PromptmillTestDeadly:
@@ -29,26 +29,38 @@ NODE_CLASS_MAPPINGS = {"PromptmillTestDeadly": PromptmillTestDeadly}
 """
 
 
+KINDS = ["fake", "engine", pytest.param("real", marks=pytest.mark.comfyui)]
+ALONE = ["--database-url", "sqlite:///:memory:"]
+"""What a second ComfyUI on the same folders needs."""
+
+
 @pytest.fixture(scope="session")
-def comfy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("comfyui")
-    (base / "models" / "checkpoints").mkdir(parents=True)
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders for servers: the demo checkpoint as it is exported for ComfyUI, and the deadly node."""
+    base = tmp_path_factory.mktemp("servers")
+    export(base / "models" / "checkpoints")
     (base / "custom_nodes").mkdir()
-    checkpoint = base / "models" / "checkpoints" / "tiny.safetensors"
-    subprocess.run([sys.executable, HERE / "tiny_checkpoint.py", checkpoint], check=True)
     (base / "custom_nodes" / "deadly.py").write_text(DEADLY_NODE, encoding="utf-8")
     return base
 
 
-@pytest.fixture(scope="session")
-def comfy(start_comfyui: Callable[..., Any], comfy_base: Path) -> Any:
-    return start_comfyui(comfy_base)
+@pytest.fixture(scope="session", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture(scope="session")
-def second_comfy(start_comfyui: Callable[..., Any], comfy_base: Path) -> Any:
-    """Another server on the same output folder."""
-    return start_comfyui(comfy_base, "--database-url", "sqlite:///:memory:")
+def server(kind: str, start_server: Callable[..., Any], base: Path) -> Any:
+    return start_server(kind, base)
+
+
+@pytest.fixture
+def another_server(kind: str, start_server: Callable[..., Any], base: Path) -> Iterator[Any]:
+    """A server of the same kind on the same folders."""
+    server = start_server(kind, base, *(ALONE if kind == "real" else []))
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -59,10 +71,19 @@ def products(tmp_path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["sku", "name", "style", "prompt"])
         for number, name in enumerate(
-            ["红色马克杯", "蓝色椅子", "绿色台灯", "黄色背包", "白色茶壶", "黑色运动鞋"], start=1
+            [
+                "红色马克杯 red mug",
+                "蓝色椅子 blue chair",
+                "绿色台灯 green lamp",
+                "黄色背包 yellow backpack",
+                "白色茶壶 white teapot",
+                "黑色运动鞋 black sneaker",
+            ],
+            start=1,
         ):
             style = "摄影棚" if number % 2 else "生活"
-            writer.writerow([f"P{number:03}", name, style, f"a product photo of item {number}, {name}"])
+            chinese, english = name.split(maxsplit=1)
+            writer.writerow([f"P{number:03}", chinese, style, f"a product photo of a {english}"])
     return path
 
 
