@@ -6,19 +6,26 @@ else
 BIN := $(VENV)/bin
 endif
 INSTALLED := $(VENV)/installed
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SEEDS ?= 200
 
 .PHONY: install demo test lint format soak bench
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) ".[dev]"
 	$(BIN)/python -c "open('$(INSTALLED)', 'w').close()"
 
+$(INSTALLED)-demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) ".[driver,engine]"
+	$(BIN)/python -c "open('$(INSTALLED)-demo', 'w').close()"
+
 # ARGS: what the demo's own options say, e.g. ARGS='--server http://127.0.0.1:8188'
-demo: install
+demo: $(INSTALLED)-demo
 	$(BIN)/python -m promptmill demo $(ARGS)
 
 test: install

@@ -204,9 +204,8 @@ def test_the_public_names_and_their_fields_are_documented(part: str) -> None:
 
 
 def test_the_readmes_quick_start_does_what_it_says(shop: FakeComfy) -> None:
-    line = next(
-        line for line in blocks(READMES[0], "console")[1].splitlines() if line.startswith("promptmill")
-    )
+    commands = "".join(blocks(READMES[0], "console")).splitlines()
+    line = next(line for line in commands if line.startswith("promptmill"))
     words = [shop.url if word == DEFAULT_SERVER else word for word in shlex.split(line)[1:]]
 
     with pytest.raises(SystemExit) as ended:
