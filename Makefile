@@ -13,8 +13,12 @@ SEEDS ?= 200
 
 install: $(INSTALLED)
 
+# PyPI's PyTorch for Linux brings several GB for NVIDIA cards; where there is none, PyTorch's own index has it without.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+	@[ "$$(uname -s)" != Linux ] || command -v nvidia-smi >/dev/null || \
+		$(BIN)/python -m pip install --quiet --no-deps --retries 0 --timeout 15 \
+		--index-url https://download.pytorch.org/whl/cpu "$$(grep ^torch== constraints.txt)" 2>/dev/null || true
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) ".[dev]"
