@@ -1,11 +1,14 @@
-"""The engine against a real ComfyUI on the demo checkpoint, and what waiting threads cost each.
+"""The engine against a real ComfyUI on the demo checkpoint, and what threads cost that spin while they wait.
 
-Every server is a process of its own, on the CPU, with 2 OpenMP threads where its line says nothing else; the driver
-runs examples/products.csv through workflows/demo.json on each in turn, with fresh seeds. First the start-up, until
-/prompt answers and until the driver has the first image; then images per minute, from the first image to the last;
-then memory; at last images per minute again, of fewer rows, beside processes that keep the cores busy.
+Every server is a process of its own, on the CPU, with 2 OpenMP threads that sleep while they wait where its line says
+nothing else; the driver runs examples/products.csv through workflows/demo.json on each in turn, with fresh seeds:
 
-usage: python benchmarks/engine.py [--rounds 5] [--starts 5] [--busy 2] [--busy-rounds 5]
+- start-up, until /prompt answers and until the driver has the first image;
+- images per minute, from the first image to the last, and memory after that;
+- images per minute of a few rows where waiting threads spin, as OpenMP has it by itself, alone and beside processes
+  that keep the cores busy.
+
+usage: python benchmarks/engine.py [--rounds 5] [--starts 5] [--busy 2]
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +39,15 @@ TABLE, WORKFLOW = PACKAGE / "examples" / "products.csv", PACKAGE / "workflows" /
 HOME = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
 COMFYUI = [os.environ.get("COMFYUI_PYTHON") or HOME / ".venv" / "bin" / "python", "main.py", "--cpu"]
 ENGINE = [sys.executable, "-m", "promptmill", "engine", "--device", "cpu"]
-BUSY_ROWS = 6
+FEW = 4
+SPIN = ", threads that spin"
 
 
 @dataclass(frozen=True)
 class Kind:
     command: list[Any]
     threads: int = 2
-    waiting: dict[str, str] = field(default_factory=dict)
+    waiting: str = "PASSIVE"
 
 
 KINDS = {
@@ -51,9 +55,9 @@ KINDS = {
     "engine": Kind(ENGINE),
     "ComfyUI, 1 thread": Kind(COMFYUI, threads=1),
     "engine, 1 thread": Kind(ENGINE, threads=1),
-    "ComfyUI, threads that sleep": Kind(COMFYUI, waiting={"OMP_WAIT_POLICY": "PASSIVE"}),
-    # the engine sets OMP_WAIT_POLICY where nobody did; this is what libgomp does where nobody does
-    "engine, threads that spin": Kind(ENGINE, waiting={"GOMP_SPINCOUNT": "300000"}),
+    # empty is as good as unset, but the engine sets it only where it is unset
+    f"ComfyUI{SPIN}": Kind(COMFYUI, waiting=""),
+    f"engine{SPIN}": Kind(ENGINE, waiting=""),
 }
 
 
@@ -69,7 +73,7 @@ class Server:
             cwd=HOME if kind.command is COMFYUI else base,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": str(kind.threads), **kind.waiting},
+            env={**os.environ, "OMP_NUM_THREADS": str(kind.threads), "OMP_WAIT_POLICY": kind.waiting},
         )
         while True:
             with suppress(requests.ConnectionError):
@@ -116,35 +120,45 @@ def start_up(base: Path, starts: int) -> None:
             if number:  # the first start of each fills the disk's cache
                 times.setdefault(name, []).append((server.answered, first))
     print(f"start-up: {starts} interleaved starts; seconds")
-    for at, until in enumerate(("/prompt answers", "first image")):
-        report(until, {name: [pair[at] for pair in pairs] for name, pairs in times.items()})
+    for at, until in enumerate(("until /prompt answers", "until the first image")):
+        print(until)
+        report({name: [pair[at] for pair in pairs] for name, pairs in times.items()})
 
 
-def rates(servers: dict[str, Server], rounds: int, limit: int | None = None) -> dict[str, list[float]]:
-    per_minute: dict[str, list[float]] = {}
+def throughput(servers: dict[str, Server], rounds: int, limit: int | None = None) -> None:
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    others = []
     for _ in range(rounds):
         for name, server in servers.items():
+            others.append(psutil.cpu_percent(0.5))
             ends = images(server.url, limit)
-            per_minute.setdefault(name, []).append(60 * (len(ends) - 1) / (ends[-1] - ends[0]))
-    return per_minute
+            rates[name].append(60 * (len(ends) - 1) / (ends[-1] - ends[0]))
+    report(rates)
+    print(
+        f"  other processes used {statistics.median(others):.0f} % of the cores ({max(others):.0f} % at most)"
+    )
 
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
-    yield
-    for other in others:
-        other.kill()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
 
 
-def report(title: str, values: dict[str, list[float]]) -> None:
-    print(title)
+def report(values: dict[str, list[float]]) -> None:
+    """Medians, smallest and largest; ratios round by round: engine to ComfyUI, spinning to sleeping."""
     for name, ours in values.items():
-        ratios = [value / against for value, against in zip(ours, values["ComfyUI"], strict=True)]
-        print(
-            f"  {name:28} {statistics.median(ours):8.2f}  ({min(ours):.2f} to {max(ours):.2f})"
-            f"  ratio to ComfyUI {statistics.median(ratios):6.3f}  ({min(ratios):.3f} to {max(ratios):.3f})"
-        )
+        spread = f"{statistics.median(ours):8.2f}  ({min(ours):.2f} to {max(ours):.2f})"
+        against = name.removesuffix(SPIN) if name.endswith(SPIN) else name.replace("engine", "ComfyUI")
+        if against != name:
+            ratios = [one / other for one, other in zip(ours, values[against], strict=True)]
+            ratio = f"{statistics.median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})"
+            spread += f"  ratio to {against} {ratio}"
+        print(f"  {name:28} {spread}")
 
 
 def main() -> None:
@@ -154,25 +168,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--busy", type=int, default=2, help="processes that keep the cores busy")
-    parser.add_argument("--busy-rounds", type=int, default=5)
     options = parser.parse_args()
     servers: dict[str, Server] = {}
     with tempfile.TemporaryDirectory(prefix="promptmill-bench-", ignore_cleanup_errors=True) as folder:
         base = Path(folder)
         (base / "custom_nodes").mkdir()
         models = base / "models" / "checkpoints"
-        subprocess.run([sys.executable, "-m", "promptmill", "demo", "--export", models], check=True)
+        export = [sys.executable, "-m", "promptmill", "demo", "--export", models]
+        subprocess.run(export, check=True, stdout=subprocess.DEVNULL)
         try:
             start_up(base, options.starts)
-            servers = {name: Server(kind, base) for name, kind in KINDS.items()}
-            rates(servers, 1)
-            report(f"images per minute: {options.rounds} interleaved rounds", rates(servers, options.rounds))
+            for name, kind in KINDS.items():
+                servers[name] = Server(kind, base)
+                images(servers[name].url, limit=2)
+            print(f"images per minute: {options.rounds} interleaved rounds of the whole table")
+            throughput({name: it for name, it in servers.items() if SPIN not in name}, options.rounds)
             print("memory after that, MB")
-            for name, server in servers.items():
-                print(f"  {name:28} {psutil.Process(server.process.pid).memory_info().rss / 1e6:8.0f}")
+            for name in ("ComfyUI", "engine"):
+                print(f"  {name:28} {psutil.Process(servers[name].process.pid).memory_info().rss / 1e6:8.0f}")
+            waiting = {name: it for name, it in servers.items() if "1 thread" not in name}
+            print(f"images per minute: {options.rounds} interleaved rounds of {FEW} rows")
+            throughput(waiting, options.rounds, FEW)
+            print(f"the same beside {options.busy} busy processes")
             with busy(options.busy):
-                values = rates(servers, options.busy_rounds, BUSY_ROWS)
-            report(f"images per minute beside {options.busy} busy processes, {BUSY_ROWS} rows a round", values)
+                throughput(waiting, options.rounds, FEW)
         finally:
             for server in servers.values():
                 server.kill()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from diffusers import AutoencoderTiny, SD3Transformer2DModel
@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ....errors import CheckpointError
-from .checkpoint import Checkpoint, OnStep, Settings
+from .checkpoint import Checkpoint, Conditioning, OnStep, Settings
 from .sampling import SAMPLERS, noise_like, sigmas
 from .text import Vocabulary
 
@@ -105,7 +105,12 @@ class FlowModel:
 
     @torch.inference_mode()
     def sample(
-        self, latent: Tensor, positive: Any, negative: Any, settings: Settings, on_step: OnStep
+        self,
+        latent: Tensor,
+        positive: Conditioning,
+        negative: Conditioning,
+        settings: Settings,
+        on_step: OnStep,
     ) -> Tensor:
         """
         Sample latents of the shape of ``latent`` [B, 16, h, w].
@@ -141,10 +146,18 @@ class FlowModel:
                 hint=f"multiples of 16, at most {largest * 8}; it was trained at 128x128 and 192x192",
             )
 
-    def _denoiser(self, positive: Words, negative: Words, cfg: float) -> Callable[[Tensor, float], Tensor]:
+    def _denoiser(
+        self, positive: Conditioning, negative: Conditioning, cfg: float
+    ) -> Callable[[Tensor, float], Tensor]:
         guided = not math.isclose(cfg, 1.0)
         sides = [positive, negative] if guided else [positive]
-        context = torch.cat([side.context for side in sides]).to(self.network.device)
+        own = [side.context for side in sides if isinstance(side, Words)]
+        if len(own) < len(sides):
+            raise CheckpointError(
+                "the prompt was encoded by another checkpoint",
+                hint="connect MODEL and CLIP of one CheckpointLoaderSimple",
+            )
+        context = torch.cat(own).to(self.network.device)
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             count = len(x)
