@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
+import threading
+from types import FrameType
 
 from . import commands, views  # noqa: F401  (they register their commands)
 from .app import app
@@ -16,9 +17,16 @@ def main() -> None:
     """Entry point."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     app()
 
 
-def _terminate(_number: int, _frame: Any) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt, but never inside an import: there Python can lose the exception and keep the import lock."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            threading.Timer(0.05, signal.raise_signal, [number]).start()
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt

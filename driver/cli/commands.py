@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -210,9 +210,12 @@ def engine(
             "--models", envvar=MODELS, help="A further folder with diffusers folders; repeat for several."
         ),
     ] = [],  # noqa: B006
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where torch computes.")
+    ] = "auto",
     precision: Annotated[
-        str, typer.Option("--precision", help="Of diffusers folders: auto, fp32, bf16, fp8 or int8.")
+        Literal["auto", "fp32", "bf16", "fp8", "int8"],
+        typer.Option("--precision", help="Of diffusers folders."),
     ] = "auto",
 ) -> int:
     """Serve ComfyUI's API without ComfyUI: the demo checkpoint and diffusers folders."""

@@ -8,7 +8,7 @@ import mimetypes
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,11 +79,10 @@ class Folder:
         :param size: its width and height, for %width% and %height%.
         :raises ValueError: the prefix leads out of the folder.
         """
-        path = PurePath(os.path.normpath(_filled(prefix, size)))
-        if path.is_absolute() or path.parts[0] == os.pardir:
+        subfolder, name = os.path.split(os.path.normpath(_filled(prefix, size)))
+        if not is_inside(self.root, self.root / subfolder / name):
             raise ValueError("**** ERROR: Saving image outside the output folder is not allowed.")
-        name = path.name
-        subfolder = "" if path.parent == PurePath() else str(path.parent)
+        (self.root / subfolder).mkdir(parents=True, exist_ok=True)
         self._list(subfolder)
         while True:
             number = self._last[subfolder, name] = self._last.get((subfolder, name), 0) + 1
@@ -99,9 +98,7 @@ class Folder:
         if subfolder in self._listed:
             return
         self._listed.add(subfolder)
-        folder = self.root / subfolder
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.glob("*_.png"):
+        for file in (self.root / subfolder).glob("*_.png"):
             name, _, number = file.name.removesuffix("_.png").rpartition("_")
             if number.isdecimal():
                 self._last[subfolder, name] = max(int(number), self._last.get((subfolder, name), 0))

@@ -12,8 +12,13 @@ Node = dict[str, Any]
 
 
 def is_link(value: Any) -> bool:
-    """Tell a link from a value."""
-    return isinstance(value, list) and len(value) == 2
+    """Tell a link, [node_id, slot], from a value."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int | float)
+    )
 
 
 def upstream(graph: Graph, targets: Iterable[str], known: Container[str] = ()) -> list[str]:
@@ -26,7 +31,7 @@ def upstream(graph: Graph, targets: Iterable[str], known: Container[str] = ()) -
 
     def visit(current: str) -> None:
         for value in graph[current]["inputs"].values() if current not in known else ():
-            if is_link(value) and value[0] not in order and value[0] not in known:
+            if _leads_on(graph, value) and value[0] not in order and value[0] not in known:
                 visit(value[0])
         order[current] = None
 
@@ -45,9 +50,14 @@ def signatures(graph: Graph, targets: Iterable[str], fingerprint: Callable[[Node
     for node_id in upstream(graph, targets):
         node = graph[node_id]
         inputs = {
-            name: [keys[value[0]].hex(), value[1]] if is_link(value) else value
+            name: [keys[value[0]].hex(), value[1]] if _leads_on(graph, value) else value
             for name, value in node["inputs"].items()
         }
         what = json.dumps([node["class_type"], fingerprint(node), inputs], sort_keys=True)
         keys[node_id] = hashlib.blake2b(what.encode(), digest_size=16).digest()
     return keys
+
+
+def _leads_on(graph: Graph, value: Any) -> bool:
+    """Tell a link to a node that is there; an input that no class declares may hold anything."""
+    return is_link(value) and value[0] in graph

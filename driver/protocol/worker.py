@@ -80,13 +80,14 @@ class Worker(ABC):
         """Run one prompt, tell of it, and put it into history."""
         job.worker = self
         self.node, self.inputs, self._states, self._executed = None, {}, {}, []
+        self._keys, self.order = {}, job.targets
         self._note(job, "execution_start")
-        self._keys = signatures(job.graph, job.targets, self._fingerprint)
-        self.begin(set(self._keys.values()))
-        cached = [node_id for node_id, key in self._keys.items() if key in self.cache]
-        self.order = upstream(job.graph, job.targets, set(cached))
-        self._note(job, "execution_cached", nodes=cached)
         try:
+            self._keys = signatures(job.graph, job.targets, self._fingerprint)
+            self.begin(set(self._keys.values()))
+            cached = [node_id for node_id, key in self._keys.items() if key in self.cache]
+            self.order = upstream(job.graph, job.targets, set(cached))
+            self._note(job, "execution_cached", nodes=cached)
             self.perform(job)
         except Interrupted:
             self._note(job, INTERRUPTED, **self._place(job))

@@ -42,7 +42,8 @@ def _missing_classes(flow: Flow) -> Iterator[PromptmillError]:
             "the server has no node of this class",
             where="node " + ", ".join(f"#{node_id}" for node_id in ids),
             value=name,
-            hint=f"{guess}install the node pack it comes from on the server, or remove the node",
+            hint=f"{guess}install the node pack it comes from on the server, or remove the node; "
+            "the embedded engine has a few core nodes only, and such a workflow needs ComfyUI",
         )
 
 

@@ -4,6 +4,7 @@ import queue
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,15 +150,24 @@ def listen() -> Iterator[Callable[..., Ears]]:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def engine_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("engine")
+
+
+@pytest.fixture(scope="session")
+def engine(engine_base: Path) -> Iterator[str]:
     """The address of an engine; what is asked of it here needs no model."""
-    base = tmp_path_factory.mktemp("engine")
-    with Engine(base) as engine:
+    with Engine(engine_base) as engine:
         yield engine.url
 
 
 @pytest.fixture(scope="session")
-def real_comfy(start_comfyui: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("comfyui")
+
+
+@pytest.fixture(scope="session")
+def real_comfy(start_comfyui: Callable[..., Any], real_base: Path) -> str:
     """The address of a real ComfyUI, started on the CPU."""
-    url: str = start_comfyui(tmp_path_factory.mktemp("comfyui")).url
+    url: str = start_comfyui(real_base).url
     return url

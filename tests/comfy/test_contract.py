@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,13 @@ def url(request: pytest.FixtureRequest, server: str) -> str:
     if server == "fake":
         return request.getfixturevalue("fake").url
     return request.getfixturevalue("engine" if server == "engine" else "real_comfy")
+
+
+@pytest.fixture
+def output_folder(request: pytest.FixtureRequest, server: str) -> Path:
+    if server == "fake":
+        return request.getfixturevalue("fake").output_dir
+    return request.getfixturevalue("engine_base" if server == "engine" else "real_base") / "output"
 
 
 @pytest.fixture
@@ -672,3 +682,58 @@ def test_the_engine_reads_and_scales_pictures_as_the_real_one(
     assert len(seen[0]) == len(seen[1]) == 1
     assert seen[0][0].shape == seen[1][0].shape
     assert np.abs(seen[0][0] - seen[1][0]).max() <= 2
+
+
+@pytest.mark.parametrize("odd", [["zz", "b"], [1, 2], [["a"], 2]])
+def test_an_undeclared_input_may_hold_anything(
+    client: ComfyClient, blank: Any, run_graph: Any, prefix: str, odd: list[Any]
+) -> None:
+    graph = blank(prefix)
+    graph["2"]["inputs"]["extra"] = odd
+
+    found = [run_graph(client, graph), run_graph(client, blank(f"{prefix}_next"))]
+
+    assert [one.state for one in found] == [JobState.DONE] * 2
+
+
+def test_an_undeclared_cycle_fails_and_the_next_prompt_works(
+    client: ComfyClient, blank: Any, run_graph: Any, prefix: str
+) -> None:
+    graph = blank(prefix)
+    graph["1"]["inputs"]["loop"] = ["2", 0]
+
+    found = [run_graph(client, graph), run_graph(client, blank(f"{prefix}_next"))]
+
+    assert [one.state for one in found] == [JobState.FAILED, JobState.DONE]
+
+
+def test_an_output_folder_that_went_away_is_made_again(
+    client: ComfyClient, blank: Any, run_graph: Any, output_folder: Any, prefix: str
+) -> None:
+    run_graph(client, blank(prefix, size=64))
+    shutil.rmtree(output_folder / "contract")
+
+    again = run_graph(client, blank(prefix, size=72))
+
+    assert again.state is JobState.DONE
+    assert (output_folder / again.outputs[0].subfolder / again.outputs[0].filename).is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_nothing_is_saved_through_a_link_that_leads_out(
+    client: ComfyClient, blank: Any, run_graph: Any, output_folder: Any, tmp_path: Any
+) -> None:
+    link = output_folder / uuid.uuid4().hex
+    link.symlink_to(tmp_path)
+
+    found = run_graph(client, blank(f"{link.name}/x"))
+
+    assert found.state is JobState.FAILED
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_prefix_is_a_name_too(client: ComfyClient, blank: Any, run_graph: Any) -> None:
+    found = run_graph(client, blank(""))
+
+    assert found.state is JobState.DONE
+    assert found.outputs[0].filename.startswith("._")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import pickle
 import random
 import time
 import uuid
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from promptmill.driver import Request, run
-from promptmill.driver.comfy import ComfyClient
+from promptmill.driver.comfy import ComfyClient, JobState, Lookup
 from promptmill.driver.engine import Engine, demo
 from promptmill.driver.engine.demo.export import export
 from promptmill.driver.engine.models import Checkpoint, Settings, load
@@ -169,6 +171,67 @@ def test_words_it_was_not_trained_on_are_reported(checkpoint: Checkpoint) -> Non
     assert "teapot" in error.value.hint
 
 
+@pytest.mark.parametrize("text", ["a (red mug:1.3)", "a red mug, " * 40])
+def test_what_the_encoder_cannot_read_is_refused(checkpoint: Checkpoint, text: str) -> None:
+    with pytest.raises(CheckpointError, match=r"weights|too long"):
+        checkpoint.clip.encode(text)
+
+
+def spoilt(kind: str) -> bytes:
+    """The demo checkpoint, damaged or of another kind."""
+    data = demo.PATH.read_bytes()
+    with safe_open(demo.PATH, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(demo.PATH)
+    match kind:
+        case "truncated":
+            return data[: len(data) // 2]
+        case "a pickle":
+            return pickle.dumps({"weight": 1})
+        case "empty":
+            return b""
+        case "a tensor is missing":
+            del tensors["model.diffusion_model.pos_embed"]
+        case "a tensor has another shape":
+            tensors["model.diffusion_model.context_embedder.weight"] = torch.zeros(7, 768)
+        case "another model":
+            metadata = None
+        case "the words are damaged":
+            metadata = {name: "[1" for name in metadata}
+        case "quantized for ComfyUI":
+            tensors["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.comfy_quant"] = torch.zeros(3)
+    return save(tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("truncated", "not a whole"),
+        ("a pickle", "not a whole"),
+        ("empty", "not a whole"),
+        ("a tensor is missing", "pos_embed"),
+        ("a tensor has another shape", "shape"),
+        ("another model", "need ComfyUI"),
+        ("the words are damaged", "not a checkpoint"),
+        ("quantized for ComfyUI", "scales"),
+    ],
+)
+def test_a_bad_checkpoint_is_an_error_that_names_it_and_the_next_prompt_works(
+    kind: str, told: str, tmp_path: Path
+) -> None:
+    bad = graph("euler", "simple", 1.0, 1, 3.0, width=64, height=64)
+    bad["1"]["inputs"]["ckpt_name"] = "bad.safetensors"
+    good = graph("euler", "simple", 1.0, 1, 3.0, width=64, height=64)
+    with Engine(tmp_path) as engine:
+        (tmp_path / "models" / "checkpoints" / "bad.safetensors").write_bytes(spoilt(kind))
+        found = [answer(engine.url, prompt) for prompt in (bad, good)]
+
+    assert [one.state for one in found] == [JobState.FAILED, JobState.DONE]
+    assert found[0].error is not None
+    assert told in found[0].error.message
+    assert "bad.safetensors" in found[0].error.message
+
+
 def test_the_shipped_file_is_small() -> None:
     assert demo.PATH.stat().st_size <= 16 * 2**20
 
@@ -217,13 +280,17 @@ def graph(
     }
 
 
-def through(url: str, prompt: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """The pictures of the graph's last node, [B, H, W, 3]."""
+def answer(url: str, prompt: dict[str, Any]) -> Lookup:
     client, prompt_id = ComfyClient(url), str(uuid.uuid4())
     client.submit(prompt_id, prompt, client_id=None, workflow=None)
     while client.queue_remaining():
         time.sleep(0.05)
-    found = client.lookup(prompt_id)
+    return client.lookup(prompt_id)
+
+
+def through(url: str, prompt: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """The pictures of the graph's last node, [B, H, W, 3]."""
+    client, found = ComfyClient(url), answer(url, prompt)
     assert found.outputs, found
     pictures = [Image.open(io.BytesIO(client.fetch(image))).convert("RGB") for image in found.outputs]
     return np.stack([np.asarray(one).astype(int) for one in pictures])

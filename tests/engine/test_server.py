@@ -171,15 +171,6 @@ def test_nobody_gets_previews_without_asking(client, graph, extra):
     assert "binary" not in kinds(client.frames(client.submit(graph(), extra_data=extra)))
 
 
-def test_an_engine_may_send_previews_to_all(tmp_path, loader, graph):
-    with Engine(tmp_path, load=loader, previews=True) as engine:
-        connection = websocket.create_connection(f"ws{engine.url[4:]}/ws?clientId=me", timeout=10)
-        requests.post(f"{engine.url}/prompt", json={"prompt": graph(), "client_id": "me"})
-        while not isinstance(connection.recv(), bytes):
-            pass
-        connection.shutdown()
-
-
 # --- clients ----------------------------------------------------------------------------------------------
 
 

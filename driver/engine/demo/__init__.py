@@ -1,4 +1,4 @@
-"""The demo checkpoint: 14 MB of weights, trained on drawings (MODEL_CARD.md), and the full file for ComfyUI made of them."""
+"""The demo checkpoint: 13 MB of weights, trained on drawings (MODEL_CARD.md), and the full file for ComfyUI made of them."""
 
 from __future__ import annotations
 

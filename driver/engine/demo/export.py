@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ....errors import OutputError
 from ..models.sd3 import MODEL, POOLED, TEXT, VOCABULARY
 from ..models.text import Vocabulary
 from . import NAME, PATH
@@ -23,6 +24,8 @@ def export(folder: Path) -> Path:
     Write the full checkpoint, 260 MB in fp16, into a folder, and return its path.
 
     Everything added is zero, or one where a layer norm multiplies: CLIP-L's blocks then pass their input through.
+
+    :raises OutputError: the folder cannot be written.
     """
     with safe_open(PATH, "pt") as file:
         metadata = file.metadata()
@@ -33,12 +36,15 @@ def export(folder: Path) -> Path:
     hidden = len(tensors[embedder])
     tensors[embedder] = torch.nn.functional.pad(tensors[embedder], (0, CONTEXT - WIDTH))
     tensors[f"{MODEL}y_embedder.mlp.0.weight"] = torch.zeros(hidden, POOLED, dtype=torch.float16)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
     part = folder / f".promptmill-{os.getpid()}.part"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, part, metadata=metadata)
+        part.chmod(0o644)
         part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write the checkpoint: {error}", where=str(folder)) from error
     finally:
         part.unlink(missing_ok=True)
     return path

@@ -45,4 +45,11 @@ def load(source: Path | str, *, device: str = "auto", precision: str = "auto") -
             where=path.name,
             hint="run it on ComfyUI, or use the unquantized model with --precision fp8 or int8",
         )
-    return load_sd3(path, device)
+    try:
+        return load_sd3(path, device)
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise CheckpointError(
+            f"the file is not a checkpoint of the demo's shape: {error}", where=path.name
+        ) from error

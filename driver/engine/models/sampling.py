@@ -68,10 +68,8 @@ def sigmas(scheduler: str, steps: int, denoise: float, shift: float) -> list[flo
     """
     Return the sigmas of ``steps`` steps, from the largest down to 0.
 
-    With ``denoise`` below 1 they are the last ones of a schedule of ``steps / denoise`` steps; at 0 there are none.
+    With ``denoise`` below 1 they are the last ones of a schedule of ``steps / denoise`` steps.
     """
-    if denoise <= 0:
-        return []
     total = steps if denoise > 0.9999 else int(steps / denoise)
     return [*SCHEDULERS[scheduler](total, shift).tolist(), 0.0][-(steps + 1) :]
 

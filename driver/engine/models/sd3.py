@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -31,8 +31,6 @@ SCALE, SHIFT = 1.5305, 0.0609  # SD3's latents: the model sees (latent - SHIFT) 
 FLOW_SHIFT = 3.0
 POOLED = 2048
 
-Encode = Callable[[str], "Words"]
-
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -45,30 +43,30 @@ class Words:
         return Words(torch.zeros_like(self.context))
 
 
-@dataclass(frozen=True, slots=True)
 class WordEncoder:
     """CLIP-L with blocks that pass through: token embedding plus position embedding."""
 
-    _encode: Encode
+    def __init__(self, vocabulary: Vocabulary, tokens: Tensor, positions: Tensor) -> None:
+        """
+        :param tokens: the embedding [words, 768] in the order of ``vocabulary.all_ids()``.
+        :param positions: [77, 768].
+        """
+        self._vocabulary = vocabulary
+        self._rows = {token: row for row, token in enumerate(vocabulary.all_ids())}
+        self._tokens = tokens
+        self._positions = positions
 
     def encode(self, text: str) -> Words:
-        """Encode a prompt, or remember it."""
-        return self._encode(text)
+        """
+        Encode a prompt.
+
+        :raises CheckpointError: words that the checkpoint does not know, or too many of them.
+        """
+        rows = [self._rows[token] for token in self._vocabulary.tokens(text)]
+        return Words((self._tokens[rows] + self._positions)[None])
 
 
-def word_encoder(vocabulary: Vocabulary, tokens: Tensor, positions: Tensor) -> WordEncoder:
-    """:param tokens: the embedding [words, 768], start and end first, then in the vocabulary's order."""
-    rows = {token: row for row, token in enumerate(vocabulary.all_ids())}
-
-    @lru_cache(maxsize=256)
-    def encode(text: str) -> Words:
-        ids = [rows[token] for token in vocabulary.tokens(text)]
-        return Words((tokens[ids] + positions)[None])
-
-    return WordEncoder(encode)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TinyAutoencoder:
     """TAESD: 16 channels, an eighth of the side."""
 
@@ -90,7 +88,7 @@ class TinyAutoencoder:
         return cast(Tensor, images).add(1).div(2).clamp(0, 1).movedim(1, -1).float().cpu()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FlowModel:
     """The MMDiT, sampled as ComfyUI samples SD3."""
 
@@ -119,8 +117,6 @@ class FlowModel:
         """
         self._check(latent)
         levels = sigmas(settings.scheduler, settings.steps, settings.denoise, self.shift)
-        if not levels:
-            return latent
         latent = latent.to(self.network.device, torch.float32)
         if latent.count_nonzero():
             latent = (latent - SHIFT) * SCALE
@@ -206,7 +202,7 @@ def load_sd3(path: Path, device: str) -> Checkpoint:
     tokens = parts[2]["embeddings.token_embedding.weight"]
     if len(tokens) > len(vocabulary.all_ids()):
         tokens = tokens[vocabulary.all_ids()]
-    clip = word_encoder(vocabulary, tokens, parts[2]["embeddings.position_embedding.weight"])
+    clip = WordEncoder(vocabulary, tokens, parts[2]["embeddings.position_embedding.weight"])
     return Checkpoint(model, clip, autoencoder)
 
 

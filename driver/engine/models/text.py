@@ -28,16 +28,23 @@ class Vocabulary:
         """
         Return the prompt as 77 token ids: start, words, end, and the end again as padding.
 
-        :raises CheckpointError: words that the checkpoint does not know, or too many of them.
+        :raises CheckpointError: words that the checkpoint does not know, weights, or too many words.
         """
         pieces = PIECE.findall(text.lower())
+        if any(sign in text for sign in "()"):
+            raise CheckpointError(
+                "the engine knows no weights such as (word:1.2)",
+                where="prompt",
+                value=text,
+                hint="leave the parentheses out, or use ComfyUI",
+            )
         unknown = list(dict.fromkeys(piece for piece in pieces if piece not in self.ids))
         if unknown:
             raise CheckpointError(
                 "the checkpoint was not trained on every word of the prompt",
                 where="prompt",
                 value=", ".join(unknown),
-                hint=f"it knows: {' '.join(sorted(self.ids))}",
+                hint=f"it knows: {' '.join(word for word in sorted(self.ids) if word.isalpha())}",
             )
         if len(pieces) > LENGTH - 2:
             raise CheckpointError(

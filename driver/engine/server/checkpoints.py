@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .. import demo
 from ..models.checkpoint import Checkpoint
-
-BUILT_IN = "promptmill-demo.safetensors"
 
 Load = Callable[["Path | str"], Checkpoint]
 """Load a .safetensors file, a diffusers folder, or the built-in checkpoint by its name."""
@@ -25,7 +24,7 @@ class Checkpoints:
     def names(self) -> list[str]:
         """Files and diffusers folders, relative to the folder where they were found."""
         found = {name for folder in self._folders for name in _names_in(folder)}
-        return sorted(found | {BUILT_IN})
+        return sorted(found | {demo.NAME})
 
     def get(self, name: str) -> Checkpoint:
         """Load a checkpoint, unless it is the one that is loaded."""

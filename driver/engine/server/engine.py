@@ -17,7 +17,7 @@ from typing import Any
 
 import uvicorn
 
-from ....errors import ServerError
+from ....errors import CheckpointError, OutputError, ServerError
 from ...protocol import Jobs, catalogue
 from ...protocol.files import input_images
 from ...protocol.routes import queue_info
@@ -54,7 +54,6 @@ class Engine:
         models: Sequence[Path] = (),
         device: str = "auto",
         precision: str = "auto",
-        previews: bool = False,
         load: Load | None = None,
     ) -> None:
         """
@@ -62,22 +61,32 @@ class Engine:
         :param models: more folders with .safetensors files and diffusers folders.
         :param device: "auto", "cpu", "cuda".
         :param precision: "auto", "fp32", "bf16", "fp8", "int8".
-        :param previews: send previews also for prompts whose ``extra_data`` has no ``preview_method``.
         :param load: loads a checkpoint in the place of ``promptmill.driver.engine.models.load``.
+        :raises OutputError: the folders cannot be made.
+        :raises CheckpointError: one of ``models`` does not hold checkpoints.
         """
         self._address = host, port
         self._device = device
         self._folders = {kind: base / kind for kind in ("input", "output", "temp")}
         own_models = base / "models" / "checkpoints"
-        shutil.rmtree(self._folders["temp"], ignore_errors=True)
-        for folder in (*self._folders.values(), own_models):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (*self._folders.values(), own_models):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the engine's folders: {error}", where=str(base)) from error
+        for folder in models:
+            if not folder.is_dir() or (folder / "model_index.json").exists():
+                raise CheckpointError(
+                    "not a folder that holds checkpoints",
+                    where=str(folder),
+                    hint="name the folder in which the diffusers folders are",
+                )
         self._hub = SocketHub()
         self._jobs = Jobs(lambda: self._hub.send("status", {"status": queue_info(self)}))
         self._checkpoints = Checkpoints(
             [own_models, *models], load or partial(load_checkpoint, device=device, precision=precision)
         )
-        self._worker = EngineWorker(self._jobs, self._hub, self._folders, self._checkpoints, previews)
+        self._worker = EngineWorker(self._jobs, self._hub, self._folders, self._checkpoints)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -173,16 +182,19 @@ class Engine:
             listener = socket.create_server(self._address, family=family, backlog=128)
         except OSError as error:
             raise ServerError(
-                f"cannot listen: {error.strerror}", where=self.url, hint="choose another --port"
+                f"cannot listen: {error.strerror}", where=self.url, hint="choose another --port or --listen"
             ) from error
         # asyncio sets it only on sockets that name their protocol: without it an answer takes 40 ms
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._address = listener.getsockname()[:2]
+        for left in self._folders["temp"].iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         config = uvicorn.Config(
             application(self, self._hub),
             lifespan="off",
             log_level="warning",
             access_log=False,
+            ws_ping_interval=None,  # ComfyUI keeps a websocket that is silent
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)

@@ -40,13 +40,11 @@ class EngineWorker(Worker):
         hub: SocketHub,
         folders: Mapping[str, Path],
         checkpoints: Checkpoints,
-        previews: bool,
     ) -> None:
         super().__init__(jobs, hub, folders)
         self.sockets = hub
         self.savers = {kind: Folder(folders[kind], exclusive=True) for kind in ("output", "temp")}
         self.checkpoints = checkpoints
-        self.previews = previews
         self.ready = threading.Event()
         self._forget = threading.Event()
         self._input_names = {
@@ -113,7 +111,7 @@ class EngineWorker(Worker):
         self.pause(job)
         listener = self.sockets.listener(job.client_id)
         method = job.extra.get("preview_method") or "default"
-        if listener is None or method == "none" or not (self.previews or method != "default"):
+        if listener is None or method in ("default", "none"):
             self.progress(job, number, steps)
             return
         from .previews import jpeg
