@@ -13,12 +13,17 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from promptmill.driver import Request, run
+from promptmill.driver.engine import Engine
 from promptmill.driver.engine.models.checkpoint import Checkpoint, Settings
 from promptmill.driver.engine.models.pipelines import load_pipeline
+from promptmill.driver.ledger import JobState
 from promptmill.errors import CheckpointError, PromptmillError
 
+DEMO = Path(__file__).resolve().parents[2] / "workflows" / "demo.json"
 FAMILIES = ("sd3", "ernie", "zimage")
 SHORT, LONG, NEGATIVE = "a red mug", "two blue chair on the wooden table with soft light", "blurry old photo"
 # What each pipeline spaces its steps like by itself, and its guidance_scale for KSampler's cfg 1 and 3.
@@ -710,3 +715,31 @@ def test_the_prompt_enhancer_of_ernie_is_not_loaded(copied) -> None:
         pe_tokenizer=["transformers", "PreTrainedTokenizerFast"],
     )
     assert sample(load_pipeline(folder, device="cpu", precision="fp32")).isfinite().all()
+
+
+# --- through the server -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_table_through_each_folder_gives_a_picture_a_row(
+    precision: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """One engine, three checkpoints by their folders' names, and the demo's own beside them."""
+    table = tmp_path / "rows.csv"
+    rows = [
+        f"{name}-{n},{path.name},a {colour} mug"
+        for name, path in folders.items()
+        for n, colour in enumerate(("red", "blue"))
+    ]
+    table.write_text("\n".join(["id,CheckpointLoaderSimple.ckpt_name,prompt", *rows]), encoding="utf-8")
+    small = {"EmptySD3LatentImage.width": "64", "EmptySD3LatentImage.height": "48", "KSampler.steps": "2"}
+    models = next(iter(folders.values())).parent
+
+    with Engine(tmp_path / "engine", models=[models], precision=precision) as engine:
+        request = Request(table, DEMO, (engine.url,), bindings=small)
+        result = run(request, out=tmp_path / "out")
+
+    assert result.counts[JobState.DONE] == 6
+    pictures = {path.name: Image.open(path).convert("RGB") for path in (tmp_path / "out").glob("*.png")}
+    assert {picture.size for picture in pictures.values()} == {(64, 48)}
+    assert len({picture.tobytes() for picture in pictures.values()}) == 6
