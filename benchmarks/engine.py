@@ -152,13 +152,13 @@ def busy(processes: int) -> Iterator[None]:
 def report(values: dict[str, list[float]]) -> None:
     """Medians, smallest and largest; ratios round by round: engine to ComfyUI, spinning to sleeping."""
     for name, ours in values.items():
-        spread = f"{statistics.median(ours):8.2f}  ({min(ours):.2f} to {max(ours):.2f})"
+        line = f"{statistics.median(ours):8.2f}  ({min(ours):.2f} to {max(ours):.2f})"
         against = name.removesuffix(SPIN) if name.endswith(SPIN) else name.replace("engine", "ComfyUI")
         if against != name:
             ratios = [one / other for one, other in zip(ours, values[against], strict=True)]
             ratio = f"{statistics.median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})"
-            spread += f"  ratio to {against} {ratio}"
-        print(f"  {name:28} {spread}")
+            line += f"  ratio to {against} {ratio}"
+        print(f"  {name:28} {line}")
 
 
 def main() -> None:

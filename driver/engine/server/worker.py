@@ -60,7 +60,8 @@ class EngineWorker(Worker):
         with contextlib.suppress(ImportError):  # then each prompt fails, and says so
             import torch
 
-            from .. import nodes  # noqa: F401 - so that the first prompt need not wait for it
+            from .. import nodes  # noqa: F401 - so that the first prompt need not wait for them
+            from ..models import sd3  # noqa: F401
 
             torch.set_grad_enabled(False)
         self.ready.set()
