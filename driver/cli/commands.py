@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -221,7 +222,8 @@ def engine(
     """Serve ComfyUI's API without ComfyUI: the demo checkpoint and diffusers folders."""
     output = Output()
     server = engine_class()(base, host=listen, port=port, models=models, device=device, precision=precision)
-    server.serve(lambda url: output.result(url, {"url": url}))
+    with suppress(KeyboardInterrupt):
+        server.serve(lambda url: output.result(url, {"url": url}))
     return 0
 
 

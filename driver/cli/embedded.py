@@ -38,7 +38,7 @@ def engine_class() -> type[Engine]:
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise ServerError(
             f"the embedded engine is not installed: there is no {', '.join(missing)}",
-            hint='pip install "promptmill[engine]"',
+            hint="install promptmill with its extra engine, see docs/engine.md",
         )
     from ..engine import Engine
 

@@ -109,8 +109,9 @@ def doctor(server: ServerOption = DEFAULT_SERVERS, json: JsonOption = False) -> 
         reached += 1
         system = stats["system"]
         devices = [_device(device) for device in stats["devices"]]
+        kind = "promptmill's engine as ComfyUI" if system.get("argv", [])[:1] == ["promptmill"] else "ComfyUI"
         output.result(
-            f"{url}: ComfyUI {system['comfyui_version']}, torch {system['pytorch_version']}, "
+            f"{url}: {kind} {system['comfyui_version']}, torch {system['pytorch_version']}, "
             f"{'; '.join(devices)}, {waiting} in the queue",
             {"server": url, "queue": waiting, **stats},
         )

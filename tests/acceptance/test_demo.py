@@ -120,4 +120,4 @@ def test_without_its_packages_the_engine_says_what_to_install(
         app(["doctor", "--server", "embedded"])
 
     assert ended.value.code == 3
-    assert 'pip install "promptmill[engine]"' in capsys.readouterr().err
+    assert "its extra engine" in capsys.readouterr().err

@@ -212,7 +212,9 @@ def test_a_node_that_ends_the_worker_thread(
     own.kill()
 
 
-def test_inspect_check_and_doctor_tell_the_truth(promptmill: Promptmill, server: Any, products: Path) -> None:
+def test_inspect_check_and_doctor_tell_the_truth(
+    promptmill: Promptmill, kind: str, server: Any, products: Path
+) -> None:
     inspected = promptmill("inspect", DEMO, "--server", server.url, "--json")
     checked = promptmill("check", products, "-w", DEMO, "--server", server.url, *SMALL, "--json")
     wrong = promptmill("check", products, "-w", OTHER, "--server", server.url)
@@ -223,4 +225,5 @@ def test_inspect_check_and_doctor_tell_the_truth(promptmill: Promptmill, server:
     assert json.loads(checked.stdout)["jobs"] == 6
     assert wrong.returncode == 2
     assert "promptmill-demo.safetensors" in wrong.stderr, "what the server has is listed"
-    assert "0.33" in doctor.stdout
+    assert "ComfyUI 0.33" in doctor.stdout
+    assert ("promptmill's engine" in doctor.stdout) == (kind == "engine")
