@@ -28,6 +28,9 @@ def load(context: Context, *, image: str) -> tuple[Tensor, Tensor]:
     masks: list[Tensor] = []
     with Image.open(context.input_file(image)) as file:
         for frame in ImageSequence.Iterator(file):
+            if file.format == "GIF":  # transparent everywhere is white, and every frame has a mask
+                white = Image.new("RGBA", frame.size, (255, 255, 255, 0))
+                frame = Image.alpha_composite(white, frame.convert("RGBA"))
             picture, mask = _tensors(ImageOps.exif_transpose(frame))
             if not pictures or picture.shape == pictures[0].shape:
                 pictures.append(picture)
@@ -59,9 +62,9 @@ def scale(
     width = width or max(1, round(old_width * height / old_height))
     height = height or max(1, round(old_height * width / old_width))
     if crop == "center":
-        aspect = (width / height) / (old_width / old_height)
-        x = round(old_width * (1 - aspect) / 2) if aspect < 1 else 0
-        y = round(old_height * (1 - 1 / aspect) / 2) if aspect > 1 else 0
+        old, new = old_width / old_height, width / height
+        x = round((old_width - old_width * (new / old)) / 2) if new < old else 0
+        y = round((old_height - old_height * (old / new)) / 2) if old < new else 0
         image = image[:, y : old_height - y, x : old_width - x]
     return (_resized(image, width, height, upscale_method),)
 

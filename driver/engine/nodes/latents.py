@@ -34,7 +34,7 @@ def encode(context: Context, *, pixels: Tensor, vae: Autoencoder) -> tuple[Laten
 
 def decode(context: Context, *, samples: Latent, vae: Autoencoder) -> tuple[Tensor]:
     """VAEDecode."""
-    return (vae.decode(samples["samples"]),)
+    return (vae.decode(samples["samples"]).clamp(0, 1),)
 
 
 def decode_tiled(
@@ -47,30 +47,38 @@ def decode_tiled(
     temporal_size: int,
     temporal_overlap: int,
 ) -> tuple[Tensor]:
-    """VAEDecodeTiled; the tiles are blended over their overlap, the temporal inputs are for video only."""
-    latent = samples["samples"]
+    """VAEDecodeTiled: the mean of three tilings; the temporal inputs are for video only."""
     tile, over = tile_size // SIDE, min(overlap, tile_size // 4) // SIDE
+    shapes = (tile, tile), (tile // 2, tile * 2), (tile * 2, tile // 2)
+    tilings = [_tiled(samples["samples"], vae, rows, columns, over) for rows, columns in shapes]
+    return (torch.stack(tilings).mean(0).clamp(0, 1),)
+
+
+def _tiled(latent: Tensor, vae: Autoencoder, rows: int, columns: int, over: int) -> Tensor:
+    """Pixels [B, H, W, 3] from tiles of ``rows`` x ``columns`` in latents, blended where they overlap."""
     batch, _, height, width = latent.shape
     pixels = torch.zeros(batch, height * SIDE, width * SIDE, 3)
     weights = torch.zeros(height * SIDE, width * SIDE, 1)
-    for top in _starts(height, tile, over):
-        for left in _starts(width, tile, over):
-            part = vae.decode(latent[:, :, top : top + tile, left : left + tile]).cpu()
-            weight = _ramp(part.shape[1], over)[:, None, None] * _ramp(part.shape[2], over)[None, :, None]
-            rows = slice(top * SIDE, top * SIDE + part.shape[1])
-            columns = slice(left * SIDE, left * SIDE + part.shape[2])
-            pixels[:, rows, columns] += part * weight
-            weights[rows, columns] += weight
-    return (pixels / weights,)
+    for top in _starts(height, rows, over):
+        for left in _starts(width, columns, over):
+            part = vae.decode(latent[:, :, top : top + rows, left : left + columns]).cpu()
+            high, wide = part.shape[1:3]
+            across, down = slice(left * SIDE, left * SIDE + wide), slice(top * SIDE, top * SIDE + high)
+            weight = _ramp(high, over)[:, None, None] * _ramp(wide, over)[:, None]
+            pixels[:, down, across] += part * weight
+            weights[down, across] += weight
+    return pixels / weights
 
 
-def _starts(length: int, tile: int, over: int) -> list[int]:
-    """Where tiles begin, so that the last one ends at the end."""
-    last = max(0, length - tile)
-    return [*range(0, last, tile - over), last]
+def _starts(length: int, tile: int, over: int) -> range:
+    """Where tiles begin; the last one may be cut off by the end."""
+    return range(0, max(1, length - over), tile - over)
 
 
 def _ramp(length: int, over: int) -> Tensor:
-    """Weights that rise from the tile's edge to 1 over the overlap."""
-    distance = torch.arange(length) + 0.5
-    return torch.minimum(distance, distance.flip(0)).div(max(over * SIDE, 1)).clamp(max=1.0)
+    """Weights that rise from both of the tile's edges to 1 over the overlap; all 1 where it is no wider than that."""
+    feather = over * SIDE
+    if length <= feather:
+        return torch.ones(length)
+    rising = (torch.arange(1, length + 1) / feather).clamp(max=1)
+    return rising * rising.flip(0)
