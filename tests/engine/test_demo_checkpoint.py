@@ -135,7 +135,7 @@ def picture(
     empty = torch.zeros(1, 16, size // 8, size // 8)
     encode = checkpoint.clip.encode
     latent = checkpoint.model.sample(empty, encode(text), encode(negative), settings, lambda *_: None)
-    return checkpoint.vae.decode(latent)
+    return checkpoint.vae.decode(latent).clamp(0, 1)
 
 
 def test_another_size_shows_the_same_things(checkpoint: Checkpoint, judge: Judge) -> None:

@@ -52,7 +52,7 @@ class Autoencoder(Protocol):
         """[B, H, W, 3] in 0..1 to latents [B, C, H / 8, W / 8]; sides are cut to a multiple of 8."""
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents [B, C, h, w] to float32 pixels [B, 8 h, 8 w, 3] in 0..1."""
+        """Latents [B, C, h, w] to float32 pixels [B, 8 h, 8 w, 3], 0..1 but not cut off."""
 
 
 class Model(Protocol):

@@ -83,9 +83,9 @@ class TinyAutoencoder:
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents to float32 pixels [B, 8 h, 8 w, 3] in 0..1."""
+        """Latents to float32 pixels [B, 8 h, 8 w, 3], 0..1 but not cut off."""
         images = self.network.decode((latent.to(self.network.device) - SHIFT) * SCALE).sample
-        return cast(Tensor, images).add(1).div(2).clamp(0, 1).movedim(1, -1).float().cpu()
+        return cast(Tensor, images).add(1).div(2).movedim(1, -1).float().cpu()
 
 
 @dataclass(frozen=True, slots=True, repr=False)

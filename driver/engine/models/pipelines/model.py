@@ -65,14 +65,14 @@ class PipelineAutoencoder:
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:
         """
-        Latents [B, C, h, w] to float32 pixels [B, 8 h, 8 w, 3] in 0..1.
+        Latents [B, C, h, w] to float32 pixels [B, 8 h, 8 w, 3], 0..1 but not cut off.
 
         :raises CheckpointError: latents of another autoencoder.
         """
         _check_channels(latent, self._vae.config.latent_channels)
         rows = latent.to(self._vae.device, self._vae.dtype)
         pixels = torch.cat([self._vae.decode(row[None]).sample for row in rows])
-        return (pixels.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).cpu()
+        return (pixels.float() / 2 + 0.5).movedim(1, -1).cpu()
 
 
 class PipelineModel:
