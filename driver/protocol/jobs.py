@@ -58,13 +58,9 @@ class Jobs:
     ) -> Job:
         """Queue a prompt; the same id twice is two jobs."""
         with self._ready:
-            number = (
-                float(body["number"])
-                if "number" in body
-                else -self._serial
-                if body.get("front")
-                else self._serial
-            )
+            number = float(-self._serial if body.get("front") else self._serial)
+            if "number" in body:
+                number = float(body["number"])
             job = Job(number, self._serial, prompt_id, graph, extra, targets)
             self._serial += 1
             heapq.heappush(self._waiting, job)
@@ -241,7 +237,6 @@ def _summary(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workflow_id(extra: dict[str, Any]) -> dict[str, Any]:
-    workflow_id = (
-        extra.get("extra_pnginfo", {}).get("workflow", {}).get("id")
-    )  # a null workflow breaks it, as there
+    # a null workflow breaks it, as there
+    workflow_id = extra.get("extra_pnginfo", {}).get("workflow", {}).get("id")
     return {} if workflow_id is None else {"workflow_id": workflow_id}

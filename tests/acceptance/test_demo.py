@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import json
 import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from promptmill.driver.cli import _interrupt as interrupt
 from promptmill.driver.cli import app, embedded
 
 Promptmill = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -110,6 +114,25 @@ def test_words_the_checkpoint_does_not_know_fail_their_row_only(
     assert ran.stdout.startswith("2 done, 1 failed")
     failed = next(line for line in lines_of(tmp_path / "output" / "mixed") if line["id"] == "2")
     assert "红色马克杯" in failed["error"]
+
+
+def test_an_interrupt_while_a_module_loads_waits_for_the_end_of_the_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Finder:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "promptmill_interrupted":
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("promptmill_interrupted")
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_without_its_packages_the_engine_says_what_to_install(

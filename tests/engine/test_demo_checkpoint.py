@@ -25,6 +25,8 @@ from promptmill.driver.comfy import ComfyClient, JobState, Lookup
 from promptmill.driver.engine import Engine, demo
 from promptmill.driver.engine.demo.export import export
 from promptmill.driver.engine.models import Checkpoint, Settings, load
+from promptmill.driver.engine.models.sampling import SAMPLERS, SCHEDULERS
+from promptmill.driver.engine.server import engine as offered
 from promptmill.errors import CheckpointError
 from promptmill.tools.demo_model.drawing import draw
 from promptmill.tools.demo_model.networks import Judge
@@ -230,6 +232,11 @@ def test_a_bad_checkpoint_is_an_error_that_names_it_and_the_next_prompt_works(
     assert found[0].error is not None
     assert told in found[0].error.message
     assert "bad.safetensors" in found[0].error.message
+
+
+def test_the_server_offers_the_samplers_and_schedulers_there_are() -> None:
+    """It names them itself, because it answers before torch is there."""
+    assert (set(offered.SAMPLERS), set(offered.SCHEDULERS)) == (set(SAMPLERS), set(SCHEDULERS))
 
 
 def test_the_shipped_file_is_small() -> None:

@@ -1,9 +1,9 @@
-"""The networks that are trained: SD3's transformer and TAESD's autoencoder at the demo's size, and the word embeddings."""
+"""The networks that are trained beside the autoencoder: SD3's transformer at the demo's size, word embeddings, a judge."""
 
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderTiny, SD3Transformer2DModel
+from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 
 from ...driver.engine.models.text import LENGTH
@@ -12,17 +12,6 @@ HEADS = 3
 WIDTH = 768
 POSITIONS = 24
 LATENT = 16
-
-
-def autoencoder() -> AutoencoderTiny:
-    """TAESD's shape with 16 latent channels."""
-    return AutoencoderTiny(
-        latent_channels=LATENT,
-        encoder_block_out_channels=(64, 64, 64, 64),
-        decoder_block_out_channels=(64, 64, 64, 64),
-        num_encoder_blocks=(1, 3, 3, 3),
-        num_decoder_blocks=(3, 3, 3, 1),
-    )
 
 
 def transformer(heads: int = HEADS) -> SD3Transformer2DModel:

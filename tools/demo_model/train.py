@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...driver.engine.models.sd3 import new_autoencoder
 from ...driver.engine.models.text import Vocabulary
 from . import networks
 from .data import CAPTIONS, pictures
@@ -74,7 +75,7 @@ def batch(pixels: Tensor, size: int) -> Tensor:
 
 
 def train_autoencoder(pixels: Tensor, minutes: float, log: dict[str, Any]) -> nn.Module:
-    model = networks.autoencoder().cuda().to(memory_format=torch.channels_last)
+    model = new_autoencoder().cuda().to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01, betas=(0.9, 0.99))
     encode, decode = torch.compile(model.encoder), torch.compile(model.decoder)
@@ -309,7 +310,7 @@ def main() -> None:
     unseen_pixels = torch.from_numpy(unseen).cuda()
 
     if options.start:
-        coder = networks.autoencoder().cuda()
+        coder = new_autoencoder().cuda()
         coder.load_state_dict(load_file(options.start / "autoencoder.safetensors"))
         coder.float().eval()
     else:

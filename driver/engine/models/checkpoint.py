@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+COMFYUI_SCALES = (".comfy_quant", ".weight_scale", ".scale_weight", ".input_scale", "scaled_fp8")
+"""How the tensors end that only ComfyUI knows to apply to quantized weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """KSampler's inputs. ``denoise`` is above 0 and at most 1; ``seed`` is below 2**64."""

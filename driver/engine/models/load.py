@@ -6,9 +6,7 @@ from pathlib import Path
 
 from ....errors import CheckpointError
 from .. import demo
-from .checkpoint import Checkpoint
-
-SCALES = (".comfy_quant", ".weight_scale", ".scale_weight", ".input_scale", "scaled_fp8")
+from .checkpoint import COMFYUI_SCALES, Checkpoint
 
 
 def load(source: Path | str, *, device: str = "auto", precision: str = "auto") -> Checkpoint:
@@ -39,7 +37,7 @@ def load(source: Path | str, *, device: str = "auto", precision: str = "auto") -
         raise CheckpointError(
             f"not a whole .safetensors file: {error}", where=path.name, hint="copy or download it again"
         ) from error
-    if "_quantization_metadata" in metadata or any(name.endswith(SCALES) for name in names):
+    if "_quantization_metadata" in metadata or any(name.endswith(COMFYUI_SCALES) for name in names):
         raise CheckpointError(
             "the file is quantized for ComfyUI; without its scales the pictures would be noise",
             where=path.name,

@@ -227,14 +227,19 @@ def _transformer(state: dict[str, Tensor]) -> SD3Transformer2DModel:
     return network
 
 
-def _autoencoder(state: dict[str, Tensor]) -> AutoencoderTiny:
-    network = AutoencoderTiny(
+def new_autoencoder() -> AutoencoderTiny:
+    """TAESD's shape with 16 latent channels, not yet trained."""
+    return AutoencoderTiny(
         latent_channels=16,
         encoder_block_out_channels=(64,) * 4,
         decoder_block_out_channels=(64,) * 4,
         num_encoder_blocks=(1, 3, 3, 3),
         num_decoder_blocks=(3, 3, 3, 1),
     )
+
+
+def _autoencoder(state: dict[str, Tensor]) -> AutoencoderTiny:
+    network = new_autoencoder()
     renamed = {}
     for name, value in state.items():
         if name.startswith("taesd_"):

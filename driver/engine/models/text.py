@@ -9,9 +9,8 @@ from ....errors import CheckpointError
 
 START, END = 49406, 49407
 LENGTH = 77
-PIECE = re.compile(
-    r"[^\W\d_]+|\d|(?:[^\s\w]|_)+"
-)  # letters, one digit, or other signs: as CLIP splits a text
+PIECE = re.compile(r"[^\W\d_]+|\d|(?:[^\s\w]|_)+")
+"""Letters, one digit, or other signs: as CLIP splits a text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from .....errors import CheckpointError
+from ..checkpoint import COMFYUI_SCALES
 
 AGAIN = "download the folder again; a download that was cut off leaves such files"
-COMFYUI_SCALES = (".comfy_quant", ".weight_scale", ".scale_weight", "scaled_fp8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
