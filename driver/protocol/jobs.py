@@ -58,7 +58,7 @@ class Jobs:
     ) -> Job:
         """Queue a prompt; the same id twice is two jobs."""
         with self._ready:
-            number = float(-self._serial if body.get("front") else self._serial)
+            number: float = -self._serial if body.get("front") else self._serial
             if "number" in body:
                 number = float(body["number"])
             job = Job(number, self._serial, prompt_id, graph, extra, targets)
