@@ -100,6 +100,12 @@ class CheckpointError(PromptmillError):
     code = "checkpoint"
 
 
+class SamplingError(PromptmillError):
+    """The rows cannot be sampled as one exact batch."""
+
+    code = "sampling"
+
+
 class OutputError(PromptmillError):
     """The output folder cannot be used."""
 

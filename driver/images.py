@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +11,6 @@ from ..errors import PromptmillError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUPERSEDED = "superseded"
-PART_PREFIX = ".promptmill-"
-PART = ".part"
 LARGEST = 1 << 30
 """Pixels; Pillow's own limit refuses what upscaling workflows really make."""
 PNG_END = b"IEND\xaeB`\x82"
@@ -59,50 +54,6 @@ def decode(data: bytes, *, expected_size: tuple[int, int] | None, allow_blank: b
             hint="a VAE or model in another precision; or --allow-blank when blank images are wanted",
         )
     return image
-
-
-def stage(out: Path, name: str, data: bytes) -> Path:
-    """Write the bytes to a temporary sibling of ``out / name`` and force them to the disk."""
-    final = out / name
-    final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.parent / f"{PART_PREFIX}{uuid.uuid4().hex}{PART}"
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return part
-
-
-def put_in_place(part: Path, final: Path) -> None:
-    """Rename a staged file to its final name, durably."""
-    part.replace(final)
-    if os.name == "posix":
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def set_aside(out: Path, name: str) -> str:
-    """Move what stands at ``out / name`` to ``superseded/``, numbered where that is taken. Returns its new name."""
-    first = path = out / SUPERSEDED / name
-    number = 2
-    while path.exists():
-        end = f"_{number}{first.suffix}"
-        stem = first.stem.encode()[: 255 - len(end)].decode(errors="ignore")
-        path = first.with_name(stem + end)
-        number += 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if (out / name).exists():
-        (out / name).replace(path)
-    return path.relative_to(out).as_posix()
-
-
-def remove_parts(out: Path) -> None:
-    """Remove what an earlier process staged and never put in place."""
-    for part in out.rglob(f"{PART_PREFIX}*{PART}"):
-        part.unlink()
 
 
 def made_by(path: Path, prefix: str) -> bool:

@@ -12,23 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from .images import SUPERSEDED, remove_parts, set_aside
+from ..files import remove_parts, set_aside
+from ..table import OWN_FILES, read_entries
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 STATE = ".promptmill"
 LEDGER_FILE = "ledger.sqlite"
-OWN_FILES = (
-    "recipe.toml",
-    "workflow.json",
-    "workflow.png",
-    "manifest.csv",
-    "manifest.jsonl",
-    "index.html",
-    LEDGER_FILE,
-)
-OWN_FOLDERS = (STATE, SUPERSEDED, "thumbnails")
 
 
 @dataclass(frozen=True)
@@ -61,13 +52,13 @@ def open_output(path: Path, *, database: str | None = None, force: bool = False)
 
     if path.exists() and not path.is_dir():
         raise OutputError("the output is not a folder", value=str(path), hint="--out DIR")
-    if path.is_dir() and any(path.iterdir()) and not (path / STATE).is_dir() and not force:
+    foreign = path.is_dir() and any(path.iterdir()) and not (path / STATE).is_dir()
+    if foreign and not force and next(read_entries(path), None) is None:
         raise OutputError(
             "the output folder holds files of something else",
             value=str(path),
             hint="--out with another folder, or --force to add to this one (nothing is overwritten)",
         )
-    foreign = path.is_dir() and not (path / STATE).is_dir()
     try:
         (path / STATE).mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / STATE / "lock")

@@ -17,6 +17,8 @@ with tempfile.TemporaryDirectory() as folder:
         "-p",
         "promptmill.errors",
         "-p",
+        "promptmill.files",
+        "-p",
         "promptmill.table",
         "-p",
         "promptmill.driver",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,12 @@ class ComfyClient:
         return QueueState(running, pending)
 
     def submit(
-        self, prompt_id: str, api: dict[str, Any], *, client_id: str | None, workflow: dict[str, Any] | None
+        self,
+        prompt_id: str,
+        api: dict[str, Any],
+        *,
+        client_id: str | None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Queue a graph under an id of ours, once.
@@ -69,7 +75,7 @@ class ComfyClient:
         :param prompt_id: a UUID in canonical lowercase form.
         :param api: the graph in API format.
         :param client_id: who hears of it: ``EventStream.client_id``.
-        :param workflow: the UI graph that savers embed in their files.
+        :param extra: what savers embed in their files: ``workflow``, the UI graph, and more.
         :raises Rejected: not accepted, or only without some of its outputs; then it was cancelled.
         :raises NotSent: it certainly did not arrive.
         :raises Ambiguous: it may have arrived; look it up.
@@ -78,8 +84,9 @@ class ComfyClient:
         body: dict[str, Any] = {"prompt": api, "prompt_id": prompt_id}
         if client_id:
             body["client_id"] = client_id
-        if workflow:  # a null here would make /api/jobs answer 500 to everyone
-            body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
+        # a null here would make /api/jobs answer 500 to everyone
+        if pnginfo := {name: content for name, content in (extra or {}).items() if content}:
+            body["extra_data"] = {"extra_pnginfo": pnginfo}
         response = self._http.post_once("/prompt", body)
         reply = parsed(response)
         if response.status_code in (400, 413):

@@ -72,6 +72,8 @@ class PlannedJob:
     negative: str
     seed: int | None
     model_key: str
+    stamp: dict[str, Any]
+    """What its image carries about itself, see ``table.stamp``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class ClaimedJob:
     names: tuple[str, ...]
     inputs: dict[str, Any]
     model_key: str
+    stamp: dict[str, Any]
     attempt_id: str
     prefix: str
 

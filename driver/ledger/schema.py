@@ -51,6 +51,7 @@ jobs = sa.Table(
     sa.Column("kills", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error_code", sa.String(40), nullable=False, server_default=""),
     sa.Column("error", sa.Text, nullable=False, server_default=""),
+    sa.Column("stamp", sa.Text, nullable=False, server_default="{}"),
     sa.UniqueConstraint("run_id", "row_id", "variant", "digest"),
     sa.Index(
         "ix_jobs_claim", "run_id", "generation", "state", "model_key", "failures", "row_number", "variant"

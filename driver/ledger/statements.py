@@ -18,6 +18,7 @@ CLAIM_COLUMNS = (
     jobs.c.names,
     jobs.c.inputs,
     jobs.c.model_key,
+    jobs.c.stamp,
 )
 
 INSERT_ATTEMPT = attempts.insert()

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -186,25 +187,18 @@ class Ledger(Views):
         with self._write() as connection:
             self._move(connection, job.job_id, JobState.DONE, error_code="", error="")
             self._end(connection, job.attempt_id, AttemptState.ACCEPTED, seconds=seconds)
-            connection.execute(
-                images.insert(),
-                [
-                    {
-                        "run_id": run_id,
-                        "job_id": job.job_id,
-                        "attempt_id": job.attempt_id,
-                        "ordinal": ordinal,
-                        "file": image.file,
-                        "file_key": image.file_key,
-                        "sha256": image.sha256,
-                        "width": image.width,
-                        "height": image.height,
-                        "size": image.size,
-                        "thumbnail": image.thumbnail,
-                    }
-                    for ordinal, image in enumerate(stored, start=1)
-                ],
-            )
+            _insert_images(connection, run_id, job.job_id, job.attempt_id, stored)
+
+    def take_over(self, run_id: str, job_id: int, image: StoredImage) -> None:
+        """Record an image that the canvas made of a pending job as the job's, and the job as done."""
+        attempt_id = str(uuid.uuid4())
+        attempt = {"id": attempt_id, "job_id": job_id, "number": 1, "server": "", "prefix": ""}
+        with self._write() as connection:
+            self._move(connection, job_id, JobState.SUBMITTED, attempts=1)
+            self._move(connection, job_id, JobState.DONE, error_code="", error="")
+            connection.execute(statements.INSERT_ATTEMPT, {**attempt, "state": AttemptState.OPEN.value})
+            self._end(connection, attempt_id, AttemptState.ACCEPTED)
+            _insert_images(connection, run_id, job_id, attempt_id, [image])
 
     def fail(
         self, job: ClaimedJob, error: PromptmillError, *, limit: int, killed_server: bool = False
@@ -330,8 +324,27 @@ def _job_values(run_id: str, generation: int, job: PlannedJob) -> dict[str, Any]
         "negative": job.negative,
         "seed": None if job.seed is None else str(job.seed),
         "model_key": job.model_key,
+        "stamp": json.dumps(job.stamp),
         "state": JobState.PENDING.value,
     }
+
+
+def _insert_images(
+    connection: sa.Connection, run_id: str, job_id: int, attempt_id: str, stored: list[StoredImage]
+) -> None:
+    connection.execute(
+        images.insert(),
+        [
+            {
+                "run_id": run_id,
+                "job_id": job_id,
+                "attempt_id": attempt_id,
+                "ordinal": ordinal,
+                **asdict(image),
+            }
+            for ordinal, image in enumerate(stored, start=1)
+        ],
+    )
 
 
 def _storable(text: str) -> str:

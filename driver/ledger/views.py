@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..images import SUPERSEDED
+from ...files import SUPERSEDED
 from .records import AttemptState, ClaimedJob, JobState, OpenAttempt
 from .schema import attempts, images, jobs, runs
 from .statements import CLAIM_COLUMNS
@@ -93,6 +93,18 @@ class Views:
             found = connection.execution_options(yield_per=1000).execute(query)
             yield from ((job_id, file) for job_id, file in found)
 
+    def pending(self, run_id: str, generation: int) -> Iterator[tuple[int, str, str]]:
+        """Id, file name and stamp's digest of the jobs of this planning that wait and make one image."""
+        query = sa.select(jobs.c.id, jobs.c.names, jobs.c.stamp).where(
+            jobs.c.run_id == run_id,
+            jobs.c.generation == generation,
+            jobs.c.state == JobState.PENDING.value,
+            sa.not_(jobs.c.names.contains("\n")),
+        )
+        with self._reader.connect() as connection:
+            for job_id, name, content in connection.execution_options(yield_per=1000).execute(query):
+                yield job_id, name, json.loads(content).get("digest", "")
+
     def counts(self, run_id: str, generation: int | None = None) -> dict[JobState, int]:
         """Current jobs by state, of the whole run or of one planning."""
         query = (
@@ -176,6 +188,7 @@ def claimed(row: Any, attempt_id: str, prefix: str) -> ClaimedJob:
         names=tuple(row.names.split("\n")),
         inputs=json.loads(row.inputs),
         model_key=row.model_key,
+        stamp=json.loads(row.stamp),
         attempt_id=attempt_id,
         prefix=prefix,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .entry import Entry
+from ...table import Entry
 from .manifest import write_manifest
 from .sheet import write_contact_sheet
 from .thumbnail import THUMBNAIL_SIZE, save_thumbnail

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from ...table import Entry
 from ...table.export import export_csv
-from .entry import Entry
 from .replacing import replacing
 
 
@@ -32,7 +31,7 @@ def write_manifest(out: Path, entries: Iterable[Entry]) -> None:
         def rows() -> Iterator[dict[str, str]]:
             for entry in entries:
                 values = asdict(entry)
-                jsonl.write(json.dumps(values, ensure_ascii=False) + "\n")
+                jsonl.write(entry.line())
                 yield {name: "" if value is None else str(value) for name, value in values.items()}
 
         export_csv(csv_part, [field.name for field in fields(Entry)], rows(), for_spreadsheet=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .entry import Entry
+from ...table import Entry
 from .replacing import replacing
 
 FIELDS = (

@@ -8,16 +8,20 @@ import threading
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import PromptmillError
-from ...table import name_key
+from ...files import put_in_place, set_aside, stage
+from ...table import name_key, read_stamp
 from .. import images
 from ..comfy import ComfyClient, ExecutionError, ImageMissing, ImageRef, JobState, Lookup
 from ..ledger import ClaimedJob, Ledger, StoredImage
 from ..recipe import Recipe
 from ..report import THUMBNAIL_SIZE, save_thumbnail
 from ..workflow import Graph, Target
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class ExecutionFailed(PromptmillError):
@@ -127,6 +131,29 @@ class Collector:
                 hint="mend that, then type the same command again: it goes on",
             ) from error
 
+    def take_over(self, generation: int) -> int:
+        """Accept the images that the canvas made of pending jobs into the same folder. Returns how many."""
+        taken = 0
+        for job_id, name, digest in list(self.ledger.pending(self.run_id, generation)):
+            found = read_stamp(self.out / name)
+            ours = self.ledger.image_at(self.run_id, name_key(name)) is not None
+            if ours or found is None or found.get("digest") != digest:
+                continue
+            data = (self.out / name).read_bytes()
+            try:
+                picture = images.decode(data, expected_size=None, allow_blank=self.recipe.allow_blank)
+            except images.ImageRefused:
+                continue
+            self.ledger.take_over(self.run_id, job_id, self._stored(name, data, picture))
+            taken += 1
+        return taken
+
+    def _stored(self, name: str, data: bytes, picture: Image) -> StoredImage:
+        digest = hashlib.sha256(data).hexdigest()
+        small = max(picture.size) <= THUMBNAIL_SIZE
+        thumbnail = "" if small else save_thumbnail(picture, self.out, digest)
+        return StoredImage(name, name_key(name), digest, picture.width, picture.height, len(data), thumbnail)
+
     def _is_complete(self, told: Told, job: ClaimedJob) -> bool:
         folder, _, stem = job.prefix.rpartition("/")
         own = all(
@@ -175,23 +202,17 @@ class Collector:
         parts = []
         try:
             for data in files:
-                parts.append(images.stage(self.out, job.names[0], data))
+                parts.append(stage(self.out / job.names[0], data))
             if (job.row_id, job.variant) in self.changed:
                 self._set_earlier_aside(job)
             stored = []
             for number, (data, picture, part) in enumerate(zip(files, decoded, parts, strict=True)):
                 name = self._name(job, number)
-                digest = hashlib.sha256(data).hexdigest()
-                small = max(picture.size) <= THUMBNAIL_SIZE
-                thumbnail = "" if small else save_thumbnail(picture, self.out, digest)
+                record = self._stored(name, data, picture)
                 (self.out / name).parent.mkdir(parents=True, exist_ok=True)
                 self._make_way(job, name)
-                images.put_in_place(part, self.out / name)
-                stored.append(
-                    StoredImage(
-                        name, name_key(name), digest, picture.width, picture.height, len(data), thumbnail
-                    )
-                )
+                put_in_place(part, self.out / name)
+                stored.append(record)
         finally:
             for part in parts:
                 part.unlink(missing_ok=True)
@@ -216,11 +237,11 @@ class Collector:
             if images.made_by(self.out / standing, job.prefix):
                 return
             if recorded or (self.out / standing).exists():
-                moved = images.set_aside(self.out, standing)
+                moved = set_aside(self.out, standing)
                 self.ledger.set_aside(self.run_id, key, moved, name_key(moved))
 
     def _set_earlier_aside(self, job: ClaimedJob) -> None:
         with self._moving:
             for file in self.ledger.earlier_images(self.run_id, job.row_id, job.variant):
-                moved = images.set_aside(self.out, file)
+                moved = set_aside(self.out, file)
                 self.ledger.set_aside(self.run_id, name_key(file), moved, name_key(moved))

@@ -128,6 +128,8 @@ def _run(
         resumed=ledger.has_images(folder.run_id),
         changed=ledger.changed_rows(folder.run_id),
     )
+    if taken := collector.take_over(generation):
+        observer.event(RunEvent("note", f"{taken} images in the folder were made on the canvas and are kept"))
     adopted = adopt(prepared, folder, ledger, generation)
     counts = ledger.counts(folder.run_id, generation)
     done_before = counts[JobState.DONE]

@@ -6,11 +6,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import (
-    FileNameError,
     Problems,
     PromptmillError,
     RecipeError,
@@ -19,25 +17,27 @@ from ...errors import (
     WorkflowError,
 )
 from ...table import (
+    EXTRA_NAMES,
     SEED_MAX,
-    Duplicates,
+    Job,
+    Names,
     Row,
     Selection,
+    Settings,
     Table,
     Template,
     check_name,
-    derive_seed,
+    default_pattern,
+    image_name,
     name_key,
-    parse_seed,
+    row_seed,
+    row_settings,
+    stamp,
 )
 from ..ledger.records import PlannedJob
-from ..output import OWN_FILES, OWN_FOLDERS
 from ..recipe import Recipe
 from ..workflow import Graph, Target, checker, model_inputs
-from .bindings import Binding, as_field, bindings_of
-
-EXTRA_NAMES = ("row", "id", "variant", "index", "seed")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"})
+from .bindings import Binding, bindings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class Plan:
         self._roles = graph.automatic()
         self.bindings = bindings_of(recipe, table, graph)
         self._fillers = [self._filler(binding) for binding in self.bindings]
+        self._tables = graph.tables()
         self._seeds = self._seed_fillers()
         self._name = self._compile(Template(self.pattern()))
         self._workflow = recipe.workflow_sha256()
@@ -107,15 +108,8 @@ class Plan:
 
     def pattern(self) -> str:
         """The naming pattern in force."""
-        if self.recipe.name is not None:
-            return self.recipe.name
-        has_id = bool({"id", "sku"} & self._known.keys())
-        own = self._known.get("filename")
-        if own is None and not has_id:
-            own = next((column for column in self.table.columns if column.lower() == "name"), None)
-        if own is not None:
-            return as_field(own) if self.recipe.variants == 1 else as_field(own) + "_{variant}"
-        return "{id}_{variant}.png"
+        given = self.recipe.name
+        return default_pattern(self.table, self.recipe.variants) if given is None else given
 
     def automatic(self) -> dict[str, str]:
         """Address to template of the bindings that were found by themselves."""
@@ -124,11 +118,15 @@ class Plan:
 
     def targets(self) -> list[Target]:
         """Every input that a job may set."""
-        return [binding.target for binding in self.bindings] + [target for target, _ in self._seeds]
+        return (
+            [binding.target for binding in self.bindings]
+            + [target for target, _ in self._seeds]
+            + self._tables
+        )
 
     def resolved(self, problems: Problems) -> Iterator[Resolved]:
         """Every selected row × variant with checked values and names. Streams; adds what is wrong to ``problems``."""
-        seen = Duplicates()
+        seen = Names()
         taken = 0
         for row in self._rows(problems):
             taken += 1
@@ -138,14 +136,14 @@ class Plan:
                     if job is None:
                         break
                     for name in job.names:
-                        seen.add(name_key(name))
+                        seen.add(name)
                     yield job
             except PromptmillError as error:
                 problems.add(self._placed(error, row, ""))
         if not taken and not problems.total:
             problems.add(TableError("no row is selected", where=str(self.table.path), hint="--rows 1-20"))
-        if suspects := seen.suspects():
-            self._report_collisions(suspects, problems)
+        for collision in seen.collisions(self.table.path.name, self._all_names):
+            problems.add(collision)
 
     def jobs(self, problems: Problems) -> Iterator[PlannedJob]:
         """The same as records for the ledger."""
@@ -191,7 +189,7 @@ class Plan:
     def _seed_fillers(self) -> list[tuple[Target, Callable[[Any], Any]]]:
         explicit = {binding.target for binding in self.bindings}
         targets = [target for target in self._roles.get("seed", ()) if target not in explicit]
-        if not targets and self.recipe.variants > 1 and "seed" not in self._used_names():
+        if not (targets or self._tables) and self.recipe.variants > 1 and "seed" not in self._used_names():
             raise WorkflowError(
                 "the workflow has no seed to change, so all variants would be the same image",
                 where=str(self.recipe.workflow),
@@ -226,7 +224,7 @@ class Plan:
 
     def _resolve(self, row: Row, variant: int, problems: Problems) -> Resolved | None:
         before = problems.total
-        seed = self._seed(row, variant)
+        seed = row_seed(row, self._known, self.recipe.seed, variant, self._seed_limit)
         extra: dict[str, object] = {
             "row": row.number,
             "id": row.id,
@@ -248,6 +246,8 @@ class Plan:
                 problems.add(self._placed(error, row, filler.binding.template))
         for target, check in self._seeds:
             values[target] = check(seed)
+        if self._tables:
+            values = self.graph.one_row(self._whole_row(row, seed)) | values
         images = self._images
         if self._batch_bound:
             images = self.graph.images_per_job(values) or 1
@@ -255,12 +255,9 @@ class Plan:
         names = self._names(row, extra, images)
         return Resolved(row, variant, names, values, seed) if problems.total == before else None
 
-    def _seed(self, row: Row, variant: int) -> int:
-        column = self._known.get("seed")
-        text = row.fields[column] if column else ""
-        if text:
-            return (parse_seed(text) + variant - 1) % (SEED_MAX + 1)
-        return derive_seed(self.recipe.seed, row.id, variant) % (self._seed_limit + 1)
+    def _whole_row(self, row: Row, seed: int) -> dict[str, str]:
+        own = {} if {"id", "sku"} & self._known.keys() else {"id": row.id}
+        return {**own, **row.fields, self._known.get("seed", "seed"): str(seed)}
 
     def _names(self, row: Row, extra: dict[str, object], images: int) -> tuple[str, ...]:
         first = extra["index"]
@@ -268,32 +265,11 @@ class Plan:
         names = []
         for number in range(images):
             name = self._name(row.fields, {**extra, "index": first + number} if number else extra)
-            path = PurePosixPath(name)
-            suffix = path.suffix.lower()
-            if not path.name or path.name.startswith("."):
-                raise FileNameError(
-                    "the file name is blank", value=name, hint="is a column of the pattern empty?"
-                )
-            if path.parts[0] in OWN_FOLDERS or name in OWN_FILES:
-                raise FileNameError(
-                    "this name is kept for the run's own files", value=name, hint="--name PATTERN"
-                )
-            if any(PurePosixPath(part).suffix.lower() in IMAGE_SUFFIXES for part in path.parts[:-1]):
-                raise FileNameError(
-                    "a folder may not be called like an image", value=name, hint="--name PATTERN"
-                )
-            if suffix not in IMAGE_SUFFIXES:
-                name, suffix = name + ".png", ".png"
-            if suffix != ".png" and self._suffix_checked:
-                raise FileNameError(
-                    "SaveImage writes PNG files, and images are kept as they come",
-                    value=name,
-                    hint="end the pattern with .png",
-                )
+            name = image_name(name, png=self._suffix_checked)
             if name in names:
-                stem = name[: -len(suffix)]
-                name = f"{stem}_{number + 1}{suffix}"
-            names.append(check_name(name))
+                stem, dot, suffix = name.rpartition(".")
+                name = check_name(f"{stem}_{number + 1}{dot}{suffix}")
+            names.append(name)
         return tuple(names)
 
     def _placed(self, error: PromptmillError, row: Row, template: str) -> PromptmillError:
@@ -301,27 +277,12 @@ class Plan:
         error.where = f"{self.table.path.name} line {row.line}{column}"
         return error
 
-    def _report_collisions(self, suspects: set[int], problems: Problems) -> None:
-        lines: dict[str, list[int]] = {}
-        shown: dict[str, str] = {}
+    def _all_names(self) -> Iterator[tuple[str, int]]:
         for row in self._rows(Problems()):
             for variant in range(1, self.recipe.variants + 1):
                 job = self._resolve(row, variant, Problems())
                 for name in job.names if job else ():
-                    key = name_key(name)
-                    if Duplicates.of(key) in suspects:
-                        lines.setdefault(key, []).append(row.line)
-                        shown.setdefault(key, name)
-        for key, found in lines.items():
-            if len(found) > 1:
-                problems.add(
-                    FileNameError(
-                        "several images would have the same file name",
-                        where=f"{self.table.path.name} lines {', '.join(map(str, found[:10]))}",
-                        value=shown[key],
-                        hint='make names differ: --name "{id}_{variant}.png"',
-                    )
-                )
+                    yield name, row.line
 
     def _record(self, job: Resolved) -> PlannedJob:
         inputs = {str(target): value for target, value in job.values.items()}
@@ -339,7 +300,17 @@ class Plan:
             negative=self._text_of("negative", job),
             seed=job.seed if self._seeds or "seed" in self._used_names() else None,
             model_key=json.dumps([job.values.get(target) for target in self._models]),
+            stamp=self._stamp(job),
         )
+
+    def _stamp(self, job: Resolved) -> dict[str, Any]:
+        try:
+            settings = row_settings(job.row, self._known)
+        except TableError:  # a column of this name may mean something else in this workflow
+            settings = Settings()
+        prompt, negative = self._text_of("prompt", job), self._text_of("negative", job)
+        seed = job.seed or 0
+        return stamp(Job(job.row, job.variant, seed, prompt, negative, job.names[0], settings))
 
     def _text_of(self, role: str, job: Resolved) -> str:
         for target in self._roles.get(role, ()):

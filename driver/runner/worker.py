@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from ...errors import PromptmillError, ServerError
+from ...table import KEYWORD
 from ..comfy import (
     Ambiguous,
     ComfyClient,
@@ -155,7 +156,8 @@ class ServerWorker(threading.Thread):
         flight = self._flights.begin(job, self._stream.client_id)
         api, workflow = self._graph.inject(self._collector.values(job), job.prefix)
         try:
-            self._client.submit(job.attempt_id, api, client_id=flight.client_id, workflow=workflow)
+            extra = {"workflow": workflow, KEYWORD: job.stamp}
+            self._client.submit(job.attempt_id, api, client_id=flight.client_id, extra=extra)
         except Rejected as error:
             self._flights.fail(flight, error)
             if error.server_changed:

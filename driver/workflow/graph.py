@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from ...errors import AddressError, Problems, WorkflowError
-from . import outputs, roles, validate
+from . import outputs, pack, roles, validate
 from .canvas import Canvas
 from .flow import Flow
 from .outputs import Saver
@@ -165,6 +165,14 @@ class Graph:
         """
         ends = [node_id for node_id in self.api if outputs.is_output(self._flow, node_id)]
         return roles.automatic(self._flow, ends or list(self.api))
+
+    def tables(self) -> list[Target]:
+        """The texts of this project's Prompt Tables; each takes the whole row."""
+        return pack.tables(self._flow)
+
+    def one_row(self, fields: Mapping[str, str]) -> dict[Target, Any]:
+        """The inputs that make those tables hold one row."""
+        return pack.one_row(self._flow, fields)
 
     def savers(self) -> tuple[Saver, ...]:
         """The nodes that write images.

@@ -44,7 +44,7 @@ def savers(flow: Flow) -> tuple[Saver, ...]:
         for node_id, node in flow.api.items()
         if is_output(flow, node_id)
         and "filename_prefix" in flow.specs(node_id)
-        and flow.of_type(node_id, "IMAGE")
+        and (flow.of_type(node_id, "IMAGE") or "IMAGE" in flow.outputs(node_id))
         and node["class_type"] not in VIDEO_SAVERS
     )
     if found:
@@ -100,7 +100,8 @@ def _size(flow: Flow, source: str | None, values: Mapping[Target, Any]) -> tuple
 
 def _source(flow: Flow, saver: Saver) -> str | None:
     """The node where the saved pixels begin, when only known decoders and samplers lie between."""
-    origin = flow.source(saver.node_id, flow.of_type(saver.node_id, "IMAGE")[0])
+    wired = flow.of_type(saver.node_id, "IMAGE")
+    origin = flow.source(saver.node_id, wired[0]) if wired else None
     while origin:
         node_id = origin[0]
         kind = flow.api[node_id]["class_type"]

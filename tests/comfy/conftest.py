@@ -78,7 +78,7 @@ def submit() -> Callable[..., str]:
 
     def send(client: ComfyClient, graph: Graph, client_id: str | None = None) -> str:
         prompt_id = str(uuid.uuid4())
-        client.submit(prompt_id, graph, client_id=client_id, workflow=None)
+        client.submit(prompt_id, graph, client_id=client_id)
         return prompt_id
 
     return send

@@ -35,7 +35,7 @@ def new_id() -> str:
 
 def put(client: ComfyClient, graph: dict[str, Any], **more: Any) -> str:
     prompt_id = new_id()
-    client.submit(prompt_id, graph, **{"client_id": None, "workflow": None, **more})
+    client.submit(prompt_id, graph, **{"client_id": None, **more})
     return prompt_id
 
 
@@ -90,7 +90,7 @@ def test_a_post_holds_our_id_and_nothing_that_is_dangerous(fake, client, text_to
 
 
 def test_client_and_workflow_are_sent_where_there_are_some(fake, client, text_to_image):
-    put(client, text_to_image(), client_id="me", workflow={"nodes": []})
+    put(client, text_to_image(), client_id="me", extra={"workflow": {"nodes": []}})
 
     assert fake.posts[0].body["client_id"] == "me"
     assert fake.posts[0].body["extra_data"] == {"extra_pnginfo": {"workflow": {"nodes": []}}}
@@ -124,7 +124,7 @@ def test_a_lost_reply_is_ambiguous_and_the_prompt_is_found_by_its_id(fake, clien
     fake.on_post(times=1).lose_reply()
     prompt_id = new_id()
     with pytest.raises(Ambiguous):
-        client.submit(prompt_id, text_to_image(), client_id=None, workflow=None)
+        client.submit(prompt_id, text_to_image(), client_id=None)
 
     fake.wait_until_idle()
     assert client.lookup(prompt_id).state is JobState.DONE
@@ -154,7 +154,7 @@ def test_a_post_that_arrives_after_the_lookup_is_still_found_later(fake, client,
     fake.on_post(times=1).arrive_late(0.3)
     prompt_id = new_id()
     with pytest.raises(Ambiguous):
-        client.submit(prompt_id, text_to_image(), client_id=None, workflow=None)
+        client.submit(prompt_id, text_to_image(), client_id=None)
 
     assert client.lookup(prompt_id).state is JobState.UNKNOWN
     until(lambda: client.lookup(prompt_id).state is JobState.DONE)
@@ -210,7 +210,7 @@ def test_a_prompt_queued_without_one_of_its_outputs_is_cancelled(fake, client, t
     prompt_id = new_id()
 
     with pytest.raises(Rejected, match=r"node 8 \(SaveImage\): Required input is missing"):
-        client.submit(prompt_id, graph, client_id=None, workflow=None)
+        client.submit(prompt_id, graph, client_id=None)
 
     assert len(fake.posts) == 2, "it was accepted"
     assert client.lookup(prompt_id).state is JobState.UNKNOWN

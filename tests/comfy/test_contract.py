@@ -86,7 +86,7 @@ def test_a_prompt_is_told_in_this_order(client, url, socket_of, blank, prefix):
         "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": client_id},
     }
 
-    client.submit(prompt_id, blank(prefix, batch_size=2), client_id=client_id, workflow=None)
+    client.submit(prompt_id, blank(prefix, batch_size=2), client_id=client_id)
     messages = messages_of(connection, prompt_id)
 
     told = [m for m in messages if m["type"] != "status"]
@@ -127,7 +127,7 @@ def test_a_prompt_is_told_in_this_order(client, url, socket_of, blank, prefix):
 
     # and the same again is answered from the cache, with the old names
     again = str(uuid.uuid4())
-    client.submit(again, blank(prefix, batch_size=2), client_id=client_id, workflow=None)
+    client.submit(again, blank(prefix, batch_size=2), client_id=client_id)
     told = [m for m in messages_of(connection, again) if m["type"] != "status"]
     assert [m["type"] for m in told] == [
         "execution_start",
@@ -323,7 +323,7 @@ def test_refusals(url, prompt, kind, node_kinds):
     if "Infinity" in reply.text:
         return
     with pytest.raises(Rejected) as caught:
-        ComfyClient(url).submit(str(uuid.uuid4()), prompt, client_id=None, workflow=None)
+        ComfyClient(url).submit(str(uuid.uuid4()), prompt, client_id=None)
     assert all(f"node {node} (" in "; ".join(caught.value.errors) for node in node_kinds)
     assert caught.value.errors[0]
 
@@ -352,7 +352,7 @@ def test_a_prompt_accepted_without_some_of_its_outputs_is_rejected(client, blank
     graph = {**blank(prefix), "3": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}
     assert requests.post(f"{client.url}/prompt", json={"prompt": graph}).status_code == 200
     with pytest.raises(Rejected, match=r"node 3 \(SaveImage\): Required input is missing: filename_prefix"):
-        client.submit(str(uuid.uuid4()), graph, client_id=None, workflow=None)
+        client.submit(str(uuid.uuid4()), graph, client_id=None)
 
 
 def test_the_client_reads_a_finished_prompt(client, run_graph, blank, prefix):
@@ -375,7 +375,7 @@ def test_the_client_reads_a_finished_prompt(client, run_graph, blank, prefix):
 
 def test_the_workflow_is_embedded(client, blank, prefix, finish):
     prompt_id, workflow = str(uuid.uuid4()), {"id": "x", "nodes": [], "说明": "提示词"}
-    client.submit(prompt_id, blank(prefix), client_id=None, workflow=workflow)
+    client.submit(prompt_id, blank(prefix), client_id=None, extra={"workflow": workflow})
 
     picture = Image.open(io.BytesIO(client.fetch(finish(client, prompt_id).outputs[0])))
     assert json.loads(picture.info["workflow"]) == workflow
@@ -430,7 +430,7 @@ def test_a_reused_client_id_goes_deaf_when_its_first_connection_closes(
 def test_the_server_does_not_dedupe(client, blank, prefix, until):
     prompt_id = str(uuid.uuid4())
     for n in range(3):
-        client.submit(prompt_id, blank(f"{prefix}-{n}"), client_id=None, workflow=None)
+        client.submit(prompt_id, blank(f"{prefix}-{n}"), client_id=None)
     until(lambda: client.queue_remaining() == 0)
 
     folder, name = prefix.split("/")
@@ -599,7 +599,7 @@ def test_a_node_that_fails_is_told_and_the_next_prompt_works(client, url, socket
     client_id, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
     connection = socket_of(client_id)
     connection.recv()
-    client.submit(prompt_id, blank("../outside", size=17), client_id=client_id, workflow=None)
+    client.submit(prompt_id, blank("../outside", size=17), client_id=client_id)
 
     told = told_of(connection, prompt_id, "execution_error")[0]
 
@@ -611,7 +611,7 @@ def test_a_node_that_fails_is_told_and_the_next_prompt_works(client, url, socket
     }
     assert client.lookup(prompt_id).state is JobState.FAILED
     again = str(uuid.uuid4())
-    client.submit(again, blank(prefix), client_id=None, workflow=None)
+    client.submit(again, blank(prefix), client_id=None)
     assert finish(client, again).state is JobState.DONE
 
 

@@ -207,8 +207,8 @@ def test_a_late_post_runs_a_second_time_when_the_first_was_repeated(fake, client
     fake.on_post(times=1).arrive_late(0.2)
     ids = [str(uuid.uuid4()), str(uuid.uuid4())]
     with pytest.raises(Ambiguous):
-        client.submit(ids[0], text_to_image(prefix="one"), client_id=None, workflow=None)
-    client.submit(ids[1], text_to_image(prefix="two"), client_id=None, workflow=None)
+        client.submit(ids[0], text_to_image(prefix="one"), client_id=None)
+    client.submit(ids[1], text_to_image(prefix="two"), client_id=None)
     until(lambda: len(fake.posts) == 2)
     fake.wait_until_idle()
     assert [post.prompt_id for post in fake.posts] == ids[::-1]

@@ -289,7 +289,7 @@ def graph(
 
 def answer(url: str, prompt: dict[str, Any]) -> Lookup:
     client, prompt_id = ComfyClient(url), str(uuid.uuid4())
-    client.submit(prompt_id, prompt, client_id=None, workflow=None)
+    client.submit(prompt_id, prompt, client_id=None)
     while client.queue_remaining():
         time.sleep(0.05)
     return client.lookup(prompt_id)

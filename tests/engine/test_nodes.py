@@ -263,7 +263,7 @@ def real(start_comfyui, tmp_path_factory):
         last = {"images": [list(nodes)[-1], 0], "filename_prefix": "x"}
         graph["save"] = {"class_type": "SaveImage", "inputs": last}
         prompt_id = str(uuid.uuid4())
-        client.submit(prompt_id, graph, client_id=None, workflow=None)
+        client.submit(prompt_id, graph, client_id=None)
         while client.queue_remaining():
             time.sleep(0.02)
         found = client.lookup(prompt_id).outputs

@@ -48,6 +48,7 @@ def planned() -> Callable[..., PlannedJob]:
             negative="",
             seed=2**64 - 1,
             model_key=model,
+            stamp={"digest": digest},
         )
 
     return make

@@ -11,17 +11,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from promptmill.driver import images
 from promptmill.driver.cli import main
 from promptmill.driver.comfy import ComfyClient
 from promptmill.driver.ledger import Ledger
+from promptmill.driver.runner import collect
 
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before the POST": (ComfyClient, "submit", False),
     "after the POST": (ComfyClient, "submit", True),
     "after the fetch": (ComfyClient, "fetch", True),
-    "before the rename": (images, "put_in_place", False),
-    "after the rename": (images, "put_in_place", True),
+    "before the rename": (collect, "put_in_place", False),
+    "after the rename": (collect, "put_in_place", True),
     "before the commit": (Ledger, "complete", False),
     "after the commit": (Ledger, "complete", True),
 }

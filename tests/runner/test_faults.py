@@ -622,7 +622,7 @@ def test_interrupting_cancels_what_was_queued_and_nothing_of_anyone_elses(
         if event.kind == "done" and not done.is_set():
             done.set()
             graph = fake.posts[0].graph
-            ComfyClient(fake.url).submit(foreign, graph, client_id=None, workflow=None)
+            ComfyClient(fake.url).submit(foreign, graph, client_id=None)
 
     watcher = watch(interrupt)
     watcher.tick = lambda: _interrupt_once(done)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from promptmill import files
 from promptmill.driver import images
 from promptmill.driver.images import ImageRefused
 
@@ -68,10 +69,10 @@ def test_a_single_other_pixel_is_not_blank() -> None:
 
 
 def test_a_staged_file_is_not_in_its_place_until_it_is_put_there(tmp_path: Path) -> None:
-    part = images.stage(tmp_path, "a/b.png", b"data")
+    part = files.stage(tmp_path / "a" / "b.png", b"data")
 
     assert not (tmp_path / "a" / "b.png").exists()
-    images.put_in_place(part, tmp_path / "a" / "b.png")
+    files.put_in_place(part, tmp_path / "a" / "b.png")
     assert (tmp_path / "a" / "b.png").read_bytes() == b"data"
     assert not part.exists()
 
@@ -79,7 +80,7 @@ def test_a_staged_file_is_not_in_its_place_until_it_is_put_there(tmp_path: Path)
 def test_what_is_set_aside_twice_is_kept_twice(tmp_path: Path) -> None:
     for text in (b"one", b"two"):
         (tmp_path / "a.png").write_bytes(text)
-        images.set_aside(tmp_path, "a.png")
+        files.set_aside(tmp_path, "a.png")
 
     assert (tmp_path / "superseded" / "a.png").read_bytes() == b"one"
     assert (tmp_path / "superseded" / "a_2.png").read_bytes() == b"two"
