@@ -175,6 +175,24 @@ def start_comfyui(start_server: Callable[..., ServerProcess]) -> Callable[..., S
 
 
 @pytest.fixture(scope="session")
+def pack_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders for a real ComfyUI: this repository as a node pack, and the demo checkpoint."""
+    from promptmill.driver.engine.demo.export import export
+
+    base = tmp_path_factory.mktemp("pack")
+    export(base / "models" / "checkpoints")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "promptmill").symlink_to(Path(__file__).parents[1], target_is_directory=True)
+    return base
+
+
+@pytest.fixture(scope="session")
+def pack_server(pack_base: Path, start_comfyui: Callable[..., ServerProcess]) -> ServerProcess:
+    """A real ComfyUI with the node pack, one for the session."""
+    return start_comfyui(pack_base)
+
+
+@pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a PostgreSQL server of our own; its programs refuse root, so root becomes nobody."""
     programs = postgresql_bin()

@@ -1,0 +1,65 @@
+"""The one route of this pack: a look at a table, for the canvas."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from itertools import islice
+from typing import Any
+
+from aiohttp import web
+from server import PromptServer
+
+from ..errors import PromptmillError
+from ..table import is_done
+from .folders import output_folder
+from .prompt_table import read_table
+
+SHOWN_ROWS = 20
+INPUTS = inspect.signature(read_table).parameters.keys()
+
+
+def add_routes() -> None:
+    """
+    ``POST /promptmill/table``: the inputs of a Prompt Table as JSON in; out what the canvas shows of it, or an error.
+    """
+
+    @PromptServer.instance.routes.post("/promptmill/table")
+    async def look_at_table(request: web.Request) -> web.Response:
+        inputs = await request.json()
+        if not isinstance(inputs, dict) or inputs.keys() != INPUTS:
+            return web.json_response({"text": f"expected an object of {sorted(INPUTS)}"}, status=400)
+        try:
+            return web.json_response(await asyncio.to_thread(look, inputs))
+        except PromptmillError as error:
+            return web.json_response({**error.as_dict(), "text": str(error)}, status=422)
+
+
+def look(inputs: dict[str, Any]) -> dict[str, Any]:
+    """
+    What the canvas shows: ``columns``, ``notes`` (what was detected), ``first`` rows (lists of cells), ``count`` and
+    ``jobs``: row, variant, id, file, and whether it is done; ``folder`` below ComfyUI's output folder.
+
+    :raises PromptmillError: as in the node.
+    """
+    value = read_table(**inputs)
+    table = value.jobs.table
+    out = output_folder(value.folder)
+    return {
+        "columns": list(table.columns),
+        "encoding": table.encoding,
+        "notes": table.notes,
+        "first": [list(row.fields.values()) for row in islice(table.rows(), SHOWN_ROWS)],
+        "count": value.count,
+        "folder": value.folder,
+        "jobs": [
+            {
+                "row": job.row.number,
+                "variant": job.variant,
+                "id": job.row.id,
+                "file": job.file,
+                "done": is_done(job, out),
+            }
+            for job in value.jobs
+        ],
+    }

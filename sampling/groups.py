@@ -1,0 +1,41 @@
+"""Which rows can share a forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Entries = dict[str, dict[str, Any]]
+"""The processed conditionings of a row, or of a group of rows: ``positive`` and ``negative``."""
+
+
+def group(rows: list[Entries]) -> list[tuple[list[int], Entries]]:
+    """The rows that can share a forward, as their numbers and one conditioning for all of them."""
+    groups: list[list[int]] = []
+    for number, row in enumerate(rows):
+        for numbers in groups:
+            if all(_alike(rows[numbers[0]][kind], row[kind]) for kind in row):
+                numbers.append(number)
+                break
+        else:
+            groups.append([number])
+    return [
+        (numbers, {kind: _merge([rows[number][kind] for number in numbers]) for kind in rows[0]})
+        for numbers in groups
+    ]
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Same keys, shapes and constants; ComfyUI itself would also repeat texts to a common length."""
+    a, b = one["model_conds"], other["model_conds"]
+    return a.keys() == b.keys() and all(
+        type(a[key]) is type(b[key]) and a[key].can_concat(b[key]) and a[key].size() == b[key].size()
+        for key in a
+    )
+
+
+def _merge(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    conds = {}
+    for key, first in entries[0]["model_conds"].items():
+        own = [entry["model_conds"][key].process_cond(batch_size=1, area=None) for entry in entries]
+        conds[key] = first._copy_with(own[0].concat(own[1:]))
+    return {"model_conds": conds, "uuid": entries[0]["uuid"]}
