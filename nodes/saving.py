@@ -128,11 +128,11 @@ class RowSaver:
 
     def _png(self, job: Job, image: Tensor) -> bytes:
         pixels = (image.float().clamp(0, 1) * 255).to("cpu").numpy().astype(np.uint8)
+        # the driver's own stamp, where it sent one, goes before that of the one row that it pasted
+        carried = {KEYWORD: stamp(job), **({} if args.disable_metadata else self._graphs.of(job))}
         chunks = PngInfo()
-        chunks.add_text(KEYWORD, json.dumps(stamp(job)))
-        if not args.disable_metadata:
-            for keyword, content in self._graphs.of(job).items():
-                chunks.add_text(keyword, json.dumps(content))
+        for keyword, content in carried.items():
+            chunks.add_text(keyword, json.dumps(content))
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", pnginfo=chunks, compress_level=4)
         return buffer.getvalue()
