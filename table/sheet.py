@@ -88,8 +88,12 @@ class Sheet:
 
 
 def _open(path: Path, *, data_only: bool) -> Any:
-    from openpyxl import load_workbook
-
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise TableError(
+            "an xlsx table needs openpyxl", where=path.name, hint="pip install openpyxl"
+        ) from None
     try:
         return load_workbook(path, read_only=True, data_only=data_only, keep_links=False)
     except Exception as error:  # a damaged file fails in openpyxl, zipfile or the XML parser with anything

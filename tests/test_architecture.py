@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,21 @@ def test_starting_loads_nothing_heavy(statement: str) -> None:
     code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True))
     assert {name.split(".")[0] for name in loaded} & set(HEAVY) == set()
+
+
+def test_the_node_pack_asks_for_what_the_package_asks_for() -> None:
+    """ComfyUI's managers install requirements.txt, pip installs what pyproject.toml says."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (dependencies,) = re.findall(r"^dependencies = (\[.*?\])$", project, re.MULTILINE | re.DOTALL)
+
+    assert (ROOT / "requirements.txt").read_text(encoding="utf-8").split() == json.loads(dependencies)
+
+
+def test_comfyui_finds_the_entry_point_without_loading_anything() -> None:
+    code = "import promptmill, sys; print(promptmill.WEB_DIRECTORY, 'torch' in sys.modules, 'comfy_api' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.split() == ["./web", "False", "False"]
+    assert not hasattr(__import__("promptmill"), "NODE_CLASS_MAPPINGS"), (
+        "ComfyUI would not ask the entry point"
+    )

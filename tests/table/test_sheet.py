@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import zipfile
 
 import openpyxl
@@ -142,3 +143,13 @@ def test_an_empty_sheet(sheet):
 def test_files_that_are_no_workbook(read, content):
     with pytest.raises(TableError, match="not an xlsx file that can be read"):
         read(content, "t.xlsx")
+
+
+def test_without_openpyxl_the_fix_is_named(sheet, monkeypatch):
+    path = sheet(["id"], ["a"])
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+
+    with pytest.raises(TableError) as caught:
+        open_table(path)
+
+    assert caught.value.hint == "pip install openpyxl"
