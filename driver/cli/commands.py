@@ -297,14 +297,12 @@ def show_check(request: Request, output: Output) -> int:
 
     prepared = prepare(request, output.talk)
     plan = prepared.plan
+    bindings = {binding.address: binding.template for binding in plan.bindings} | plan.automatic()
     lines = [
         f"{prepared.jobs} jobs on {len(prepared.clients)} server(s), named {plan.pattern()}",
         "bindings:",
     ]
-    lines += [f"  {binding.address} = {binding.template}" for binding in plan.bindings]
-    lines += [
-        f"  {address} = {template}" for address, template in plan.automatic().items() if template == "{seed}"
-    ]
+    lines += [f"  {address} = {template}" for address, template in bindings.items()]
     first = [name for job in islice(plan.resolved(Problems()), 3) for name in job.names]
     lines.append("first files: " + ", ".join(first))
     record = {
@@ -312,7 +310,7 @@ def show_check(request: Request, output: Output) -> int:
         "servers": [client.url for client in prepared.clients],
         "left_out": prepared.left_out,
         "name": plan.pattern(),
-        "bindings": {binding.address: binding.template for binding in plan.bindings} | plan.automatic(),
+        "bindings": bindings,
         "first_files": first,
     }
     output.result("\n".join(lines), record)

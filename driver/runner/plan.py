@@ -114,7 +114,8 @@ class Plan:
     def automatic(self) -> dict[str, str]:
         """Address to template of the bindings that were found by themselves."""
         found = {binding.address: binding.template for binding in self.bindings if binding.automatic}
-        return found | {str(target): "{seed}" for target, _ in self._seeds}
+        seeds = {str(target): "{seed}" for target, _ in self._seeds}
+        return found | seeds | {str(target): "the whole row" for target in self._tables}
 
     def targets(self) -> list[Target]:
         """Every input that a job may set."""

@@ -159,12 +159,14 @@ class Graph:
     # What is found without any binding
 
     def automatic(self) -> dict[str, tuple[Target, ...]]:
-        """The inputs of each role: prompt, negative, seed, steps, cfg, width, height, batch_size, denoise.
+        """The inputs of each role: prompt, negative, seed, steps, cfg, width, height, batch_size, denoise, row.
 
         Only roles that were found; several inputs where one row's value goes to several nodes.
         """
         ends = [node_id for node_id in self.api if outputs.is_output(self._flow, node_id)]
-        return roles.automatic(self._flow, ends or list(self.api))
+        found = roles.automatic(self._flow, ends or list(self.api))
+        tables = self.tables()
+        return {**found, "row": tuple(tables)} if tables else found
 
     def tables(self) -> list[Target]:
         """The texts of this project's Prompt Tables; each takes the whole row."""
