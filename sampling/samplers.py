@@ -105,9 +105,9 @@ OVER_THE_BATCH = {
 def why_alone(sampler: Any) -> str:
     """Why this sampler must have one row at a time; empty when it need not."""
     function = getattr(sampler, "sampler_function", None)
-    name = getattr(function, "__name__", type(sampler).__name__)
-    if type(sampler) is not KSAMPLER or name not in WAYS or function.__module__ not in CORE:
-        return f"nothing is known of the sampler {name}"
+    name, module = getattr(function, "__name__", ""), getattr(function, "__module__", "")
+    if type(sampler) is not KSAMPLER or name not in WAYS or module not in CORE:
+        return f"nothing is known of the sampler {module}.{name}"
     for option, does in OVER_THE_BATCH.items():
         if sampler.extra_options.get(option):
             return f"the sampler's {option} {does}"
@@ -133,8 +133,9 @@ def row_sampler(sampler: KSAMPLER, seeds: Sequence[int]) -> KSAMPLER:
     @wraps(function)
     def sample(model: Any, x: torch.Tensor, sigmas: torch.Tensor, *, extra_args: Any, **options: Any) -> Any:
         rows = x.chunk(len(x))
-        if repaint:
-            model.noise = torch.cat([_noise(row, seed + 1) for row, seed in zip(rows, seeds, strict=True)])
+        if repaint:  # ComfyUI repaints the places that a mask keeps with noise of the next seed
+            generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
+            model.noise = torch.cat([torch.randn(x[:1].shape, generator=own) for own in generators]).to(x)
         if way is Way.NOISE:
             draws = [default_noise_sampler(row, seed=seed) for row, seed in zip(rows, seeds, strict=True)]
             options["noise_sampler"] = lambda *sigmas: torch.cat([draw(*sigmas) for draw in draws])
@@ -143,8 +144,3 @@ def row_sampler(sampler: KSAMPLER, seeds: Sequence[int]) -> KSAMPLER:
         return function(model, x, sigmas, extra_args=extra_args, **options)
 
     return KSAMPLER(sample, sampler.extra_options, sampler.inpaint_options)
-
-
-def _noise(row: torch.Tensor, seed: int) -> torch.Tensor:
-    """What ComfyUI fills masked places with where ``inpaint_options`` say "random" (ddim)."""
-    return torch.randn(row.shape, generator=torch.Generator().manual_seed(seed)).to(row)

@@ -54,6 +54,24 @@ LUMINA = {
     "axes_dims": [8, 12, 12],
     "axes_lens": [64, 32, 32],
 }
+SD15 = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "transformer_depth": [1, 1],
+    "channel_mult": [1, 2],
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1, 1, 1, 1],
+    "num_heads": 2,
+    "use_spatial_transformer": True,
+    "context_dim": CONTEXT,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "legacy": False,
+}
 CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "sd35": (
         supported.SD3,
@@ -117,27 +135,8 @@ CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
             "txt_ids_dims": [],
         },
     ),
-    "sd15": (
-        supported.SD15,
-        {
-            "image_size": 32,
-            "in_channels": 4,
-            "out_channels": 4,
-            "model_channels": 32,
-            "num_res_blocks": [1, 1],
-            "transformer_depth": [1, 1],
-            "channel_mult": [1, 2],
-            "transformer_depth_middle": 1,
-            "transformer_depth_output": [1, 1, 1, 1],
-            "num_heads": 2,
-            "use_spatial_transformer": True,
-            "context_dim": CONTEXT,
-            "use_linear_in_transformer": False,
-            "adm_in_channels": None,
-            "use_temporal_attention": False,
-            "legacy": False,
-        },
-    ),
+    "sd15": (supported.SD15, SD15),
+    "sd15-inpaint": (supported.SD15, {**SD15, "in_channels": 9}),
 }
 
 forwards = 0
@@ -207,12 +206,14 @@ EXTRA: dict[str, Any] = {
     "mask": lambda: {"mask": torch.linspace(0, 1, 64).reshape(1, 8, 8), "mask_strength": 0.7},
     "control": lambda: {"control": NoControl()},
     "range": lambda: {"start_percent": 0.0, "end_percent": 0.5},
+    "5 tokens": lambda: {"attention_mask": (torch.arange(9)[None] < 5).long()},
+    "7 tokens": lambda: {"attention_mask": (torch.arange(9)[None] < 7).long()},
     "reference": lambda: {"reference_latents": [torch.ones(1, 16, 8, 8)]},
 }
 
 
-def global_noise(denoiser: Any, x: torch.Tensor, sigmas: torch.Tensor, **given: Any) -> torch.Tensor:
-    """Another pack's sampler: draws from torch's global generator, normalizes over the batch."""
+def sample_euler(denoiser: Any, x: torch.Tensor, sigmas: torch.Tensor, **given: Any) -> torch.Tensor:
+    """Another pack's sampler with a name of ComfyUI's: draws from torch's global generator, normalizes over the batch."""
     for sigma in sigmas[:-1]:
         x0 = denoiser(x, sigma * x.new_ones(len(x)), **given["extra_args"])
         x = x0 / x0.std() + 0.1 * torch.randn_like(x)
@@ -222,7 +223,7 @@ def global_noise(denoiser: Any, x: torch.Tensor, sigmas: torch.Tensor, **given: 
 
 def sampler_of(name: str, options: dict[str, Any]) -> Any:
     if name == "foreign":
-        return comfy.samplers.KSAMPLER(global_noise)
+        return comfy.samplers.KSAMPLER(sample_euler)
     sampler = comfy.samplers.sampler_object(name)
     sampler.extra_options = options
     return sampler
@@ -319,6 +320,9 @@ class Batch:
         return sampled["samples"], denoised["samples"]
 
 
+made_alone: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+
 def apart(case: dict[str, Any]) -> dict[str, Any]:
     """Largest difference between a row of the batch and that row alone, of the largest value; and the batch's forwards."""
     global forwards
@@ -328,8 +332,11 @@ def apart(case: dict[str, Any]) -> dict[str, Any]:
     together = batch.together()
     used = forwards
     differences = []
-    for row in range(len(batch.seeds)):
-        for ours, alone in zip(together, batch.alone(row), strict=True):
+    for row, length in enumerate(case["lengths"]):
+        key = json.dumps([row, length, {**case, "lengths": len(batch.seeds)}])
+        if key not in made_alone:
+            made_alone[key] = batch.alone(row)
+        for ours, alone in zip(together, made_alone[key], strict=True):
             differences.append(float((ours[row : row + 1] - alone).abs().max() / alone.abs().max()))
     return {"difference": max(differences, key=lambda value: (value != value, value)), "forwards": used}
 
@@ -395,7 +402,7 @@ def refused(what: str) -> dict[str, Any]:
         "mask count": lambda: sample(denoise_mask=torch.ones(2, 1, 8, 8)),
         "other noise": lambda: sample(seed=12345),
         "dpm_adaptive": lambda: sample(sampler=comfy.samplers.sampler_object("dpm_adaptive")),
-        "foreign row_sampler": lambda: row_sampler(comfy.samplers.KSAMPLER(global_noise), SEEDS),
+        "foreign row_sampler": lambda: row_sampler(comfy.samplers.KSAMPLER(sample_euler), SEEDS),
     }[what]()
     return {}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.comfyui
+pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]
 
 Measure = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -77,6 +77,7 @@ IMAGES = {"images": [1, 1, 1], "start": 2}
         case("sd35", "euler_ancestral", masks=3, **IMAGES),
         case("sd35", "ddim", masks=1, **IMAGES),
         case("sd15", "ddim", masks=3, **IMAGES),
+        case("sd15-inpaint", masks=3, **IMAGES),
         case("ernie", "euler_ancestral", silent=True, **IMAGES),
         case("ernie", batch_index=[0, 2, 1]),
     ],
@@ -95,6 +96,7 @@ FORWARDS = [
     (case("sd35", cfg=1.0, lengths=EQUAL), 1),
     (case("sd35", negatives=[9, 31, 9]), 2),
     (case("lumina2", cfg=1.0), 2),
+    (case("lumina2", cfg=1.0, lengths=EQUAL, extra={"0": "5 tokens", "1": "7 tokens", "2": "7 tokens"}), 2),
     *((case("sd35", patch=name, lengths=EQUAL), 2) for name in ("RescaleCFG", "CFGNorm", "CFGNormPre")),
     *((case("sd35", patch=name, lengths=EQUAL), 2) for name in ("CFGZeroStar", "EpsilonScaling")),
     (case("sd35", patch="DifferentialDiffusion", lengths=EQUAL, images=[1, 1, 1], masks=3), 2),
@@ -122,7 +124,7 @@ ONE_AT_A_TIME = [
     (case("sd35", "euler_ancestral", images=[1, 0, 1], start=2), "1 of 3", "an empty latent"),
     (case("sd35", patch="Mahiro"), "3 of 3", "something on the model set sampler_post_cfg_function"),
     (case("ernie", patch="EasyCache"), "3 of 3", "something on the model wraps outer_sample"),
-    (case("ernie", "foreign"), "3 of 3", "nothing is known of the sampler global_noise"),
+    (case("ernie", "foreign"), "3 of 3", "nothing is known of the sampler __main__.sample_euler"),
     (
         case("ernie", "lcm", options={"noise_clip_std": 1.0}),
         "3 of 3",
@@ -274,7 +276,7 @@ def test_every_sampler_of_this_comfyui_was_surveyed(measure: Measure, case: dict
         ),
         (
             {"refused": "foreign row_sampler"},
-            "nothing is known of the sampler global_noise, so rows cannot share a batch",
+            "nothing is known of the sampler __main__.sample_euler, so rows cannot share a batch",
             None,
             "one row per batch",
         ),
