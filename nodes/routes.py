@@ -22,6 +22,8 @@ INPUTS = inspect.signature(read_table).parameters.keys()
 def add_routes() -> None:
     """
     ``POST /promptmill/table``: the inputs of a Prompt Table as JSON in; out what the canvas shows of it, or an error.
+
+    A wrong table is a good answer, with ``error`` and ``text``: a browser would tell of any other status.
     """
 
     @PromptServer.instance.routes.post("/promptmill/table")
@@ -32,7 +34,7 @@ def add_routes() -> None:
         try:
             return web.json_response(await asyncio.to_thread(look, inputs))
         except PromptmillError as error:
-            return web.json_response({**error.as_dict(), "text": str(error)}, status=422)
+            return web.json_response({**error.as_dict(), "text": str(error)})
 
 
 def look(inputs: dict[str, Any]) -> dict[str, Any]:

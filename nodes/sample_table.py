@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -91,8 +90,8 @@ class SampleTable(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> float:
-        """Never the same: the files on the disk decide."""
-        return math.nan
+        """Never equal to the last one: the files on the disk decide."""
+        return float("nan")
 
     @classmethod
     def check_lazy_status(

@@ -31,7 +31,7 @@ class TableProgress:
     def step(self, rows: float, x0: Tensor) -> None:
         """A step of a batch is over; ``rows``: how many rows' worth of it."""
         preview = self._previewer and self._previewer.decode_latent_to_preview_image("JPEG", x0)
-        self._bar.update_absolute(self.done + rows, preview=preview)
+        self._show(self.done + rows, preview)
 
     def skip(self) -> None:
         """An image was there already."""
@@ -42,11 +42,15 @@ class TableProgress:
         self.done += 1
         self.made += 1
         shown = latent_preview.preview_to_image(image, do_scale=False)
-        self._bar.update_absolute(self.done, preview=("JPEG", shown, latent_preview.MAX_PREVIEW_RESOLUTION))
+        self._show(self.done, ("JPEG", shown, latent_preview.MAX_PREVIEW_RESOLUTION))
         rate = self.made / (time.monotonic() - self._began)
         left = (self._total - self.done) / rate
         text = f"row {self.done} of {self._total}, {60 * rate:.1f}/min, {_duration(left)} left"
         PromptServer.instance.send_progress_text(text, self._node_id)
+
+    def _show(self, value: float, preview: Any) -> None:
+        """The bar never goes back: a batch is sampled as a whole, and its images are finished one by one."""
+        self._bar.update_absolute(max(value, self._bar.current), preview=preview)
 
 
 def _duration(seconds: float) -> str:
