@@ -53,7 +53,8 @@ def open_output(path: Path, *, database: str | None = None, force: bool = False)
     if path.exists() and not path.is_dir():
         raise OutputError("the output is not a folder", value=str(path), hint="--out DIR")
     foreign = path.is_dir() and any(path.iterdir()) and not (path / STATE).is_dir()
-    if foreign and not force and next(read_entries(path), None) is None:
+    foreign = foreign and next(read_entries(path), None) is None
+    if foreign and not force:
         raise OutputError(
             "the output folder holds files of something else",
             value=str(path),

@@ -50,11 +50,15 @@ def output_folder(folder: str) -> Path:
     :raises FileNameError: not a relative path that every system takes.
     :raises OutputError: a link leads out of the output folder.
     """
-    base = folder_paths.get_output_directory()
-    path = Path(base, check_name(folder))
-    if not folder_paths.is_within_directory(base, str(path)):
-        raise OutputError("this folder lies outside of ComfyUI's output folder", value=folder)
+    path = Path(folder_paths.get_output_directory(), check_name(folder))
+    check_inside(path)
     return path
+
+
+def check_inside(path: Path) -> None:
+    """:raises OutputError: links lead the path out of ComfyUI's output folder."""
+    if not folder_paths.is_within_directory(folder_paths.get_output_directory(), str(path)):
+        raise OutputError("a link leads outside of ComfyUI's output folder", value=str(path.name))
 
 
 def _tables_in(folder: str) -> Iterator[str]:

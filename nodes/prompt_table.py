@@ -8,7 +8,7 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
-from ..errors import PromptmillError, TableError
+from ..errors import FileNameError, PromptmillError, TableError
 from ..table import Jobs, Selection, Table, open_table, pasted_table
 from .folders import list_tables, output_folder, table_path
 from .sockets import CATEGORY, PromptTableValue, TableSocket
@@ -52,7 +52,7 @@ class PromptTable(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip="Used instead of a file when the file is (pasted text): one prompt a line, or csv with a header, or json. "
-                    "It stays in the workflow.",
+                    "It stays in the workflow and in every image: for many rows choose a file.",
                 ),
                 io.String.Input(
                     "prompt",
@@ -75,7 +75,7 @@ class PromptTable(io.ComfyNode):
                 io.String.Input(
                     "folder",
                     default="",
-                    tooltip="Folder below ComfyUI's output folder. Blank: the table's name.",
+                    tooltip="Folder below ComfyUI's output folder; each table needs its own. Blank: the file's name, or pasted.",
                 ),
                 io.Int.Input(
                     "variants",
@@ -124,11 +124,11 @@ class PromptTable(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **inputs: Any) -> Any:
-        """The file's time and size: an edited table is read again."""
-        if file == NO_FILE:
+    def fingerprint_inputs(cls, file: str, text: Any = None, **inputs: Any) -> Any:
+        """The file's time and size: an edited table is read again, and pasted text that somebody cleared away."""
+        if file == NO_FILE and not (isinstance(text, str) and text.strip()):
             return None
-        found = table_path(file).stat()
+        found = (pasted(text) if file == NO_FILE else table_path(file)).stat()
         return found.st_mtime_ns, found.st_size
 
     @classmethod
@@ -170,7 +170,12 @@ def read_table(
     )
     count = jobs.check()
     where = folder.strip() or table.path.stem
-    output_folder(where)
+    try:
+        output_folder(where)
+    except FileNameError as error:
+        error.where = "folder"
+        error.hint = "type the name of a folder into the node, such as mugs/spring"
+        raise
     return PromptTableValue(jobs, count, where)
 
 
@@ -184,4 +189,9 @@ def open_input(file: str, text: str, encoding: str) -> Table:
             where="Prompt Table",
             hint="drop a file onto the node, or paste one prompt a line into its text",
         )
-    return open_table(pasted_table(text, Path(folder_paths.get_temp_directory(), "promptmill")))
+    return open_table(pasted(text))
+
+
+def pasted(text: str) -> Path:
+    """The file of a pasted text."""
+    return pasted_table(text, Path(folder_paths.get_temp_directory(), "promptmill"))

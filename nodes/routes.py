@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -16,7 +18,8 @@ from .folders import output_folder
 from .prompt_table import read_table
 
 SHOWN_ROWS = 20
-INPUTS = inspect.signature(read_table).parameters.keys()
+INPUTS = inspect.signature(read_table).parameters
+KINDS: dict[str, Callable[[Any], Any]] = {"str": str, "int": int}
 
 
 def add_routes() -> None:
@@ -28,13 +31,20 @@ def add_routes() -> None:
 
     @PromptServer.instance.routes.post("/promptmill/table")
     async def look_at_table(request: web.Request) -> web.Response:
-        inputs = await request.json()
-        if not isinstance(inputs, dict) or inputs.keys() != INPUTS:
-            return web.json_response({"text": f"expected an object of {sorted(INPUTS)}"}, status=400)
         try:
-            return web.json_response(await asyncio.to_thread(look, inputs))
-        except PromptmillError as error:
-            return web.json_response({**error.as_dict(), "text": str(error)})
+            inputs = await request.json()
+            known = {name: KINDS[kind.annotation](inputs.pop(name)) for name, kind in INPUTS.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return web.json_response({"text": f"expected an object of {', '.join(INPUTS)}"}, status=400)
+        return web.Response(text=await asyncio.to_thread(answer, known), content_type="application/json")
+
+
+def answer(inputs: dict[str, Any]) -> str:
+    """``look`` as JSON, or the error."""
+    try:
+        return json.dumps(look(inputs))
+    except PromptmillError as error:
+        return json.dumps({**error.as_dict(), "text": str(error)})
 
 
 def look(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,9 +56,12 @@ class Graphs:
             inputs.update(
                 {name: value for name, value in values.items() if not isinstance(inputs[name], list)}
             )
-            shown = _find(chunks.get("workflow") or {}, node_id.split(":"))
-            if shown is not None:
-                _set_widgets(shown, kind, values)
+            if not chunks.get("workflow"):
+                continue
+            try:
+                _set_widgets(_find(chunks["workflow"], node_id.split(":")), kind, values)
+            except (LookupError, TypeError, AttributeError):  # clients send what they like as workflow
+                logging.info("promptmill: the workflow in %s shows the whole table", job.file)
         return chunks
 
 
@@ -80,22 +84,22 @@ def _upstream(prompt: dict[str, Any], node_id: str) -> Iterator[str]:
         node_id = links[0][0]
 
 
-def _find(workflow: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
-    """A node of the canvas by its id, which names the subgraphs that it is in: ``12:3``."""
+def _find(workflow: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """
+    A node of the canvas by its id, which names the subgraphs that it is in: ``12:3``.
+
+    :raises LookupError: there is none.
+    """
     subgraphs = {graph["id"]: graph for graph in workflow.get("definitions", {}).get("subgraphs", ())}
-    graph: dict[str, Any] | None = workflow
-    node = None
-    for part in path:
-        nodes = graph.get("nodes", ()) if graph else ()
-        node = next((found for found in nodes if str(found["id"]) == part), None)
-        graph = subgraphs.get(node["type"]) if node else None
+    node: dict[str, Any] = {}
+    for depth, part in enumerate(path):
+        graph = subgraphs[node["type"]] if depth else workflow
+        node = {str(found["id"]): found for found in graph["nodes"]}[part]
     return node
 
 
 def _set_widgets(node: dict[str, Any], kind: str, values: dict[str, Any]) -> None:
     schema = NARROWED[kind].GET_SCHEMA()
     names = [found.id for found in schema.inputs if isinstance(found, io.WidgetInput)]
-    shown = node.get("widgets_values")
-    if isinstance(shown, list):
-        for name, value in values.items():
-            shown[names.index(name)] = value
+    for name, value in values.items():
+        node["widgets_values"][names.index(name)] = value

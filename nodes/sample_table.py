@@ -12,7 +12,6 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
-from ..errors import OutputError
 from ..files import remove_parts
 from ..sampling import Setup, TableSampler
 from ..table import MANIFEST, Job
@@ -141,18 +140,10 @@ class SampleTable(io.ComfyNode):
                     shown.append(saver.shown(job.file))
 
         def save(job: Job, image: Tensor, seconds: float) -> None:
-            try:
-                if filename_prefix:
-                    shown.extend(saver.save_under(filename_prefix, [job], image[None]))
-                else:
-                    shown.append(saver.shown(saver.save(job, image, seconds).file))
-            except OSError as error:
-                raise OutputError(
-                    "the image could not be saved",
-                    where=job.file,
-                    value=error.strerror,
-                    hint="make room or look at the folder, and queue it again: what is made stays",
-                ) from error
+            if filename_prefix:
+                shown.extend(saver.save_under(filename_prefix, [job], image[None]))
+            else:
+                shown.append(saver.shown(saver.save(job, image, seconds).file))
 
         if model is None:
             deque(wanted(), 0)

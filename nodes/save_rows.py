@@ -84,6 +84,9 @@ class SaveRows(io.ComfyNode):
                 saver.save(job, image).file if saver.is_wanted(job) else job.file
                 for job, image in zip(rows.jobs, images, strict=True)
             ]
+        else:
+            for job in rows.jobs:
+                saver.adopt(job)
         shown: dict[str, Any] = {"images": [saver.shown(file) for file in files]}
         if images is None:
             return io.NodeOutput(ExecutionBlocker(None), ui=shown)

@@ -17,10 +17,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..errors import OutputError
-from ..files import put_in_place, set_aside, stage
-from ..table import KEYWORD, Entry, Job, append_entry, is_done, read_entries, stamp
-from .folders import output_folder
+from ..errors import OutputError, SamplingError
+from ..files import SUPERSEDED, put_in_place, set_aside, stage
+from ..table import KEYWORD, MANIFEST, Entry, Job, append_entry, is_done, read_entries, stamp
+from .folders import check_inside, output_folder
 from .row_graph import Graphs
 
 
@@ -44,6 +44,8 @@ class RowSaver:
         :raises PromptmillError: see ``output_folder``.
         """
         self.out = output_folder(folder)
+        for own in (MANIFEST, SUPERSEDED):
+            check_inside(self.out / own)
         self._folder = folder
         self._if_exists = if_exists
         self._graphs = graphs
@@ -56,18 +58,22 @@ class RowSaver:
         """
         :param image: [height, width, channels] in 0..1, on any device.
         :param seconds: how long it took to make.
-        :raises OSError: the folder cannot be written, or the disk is full; then nothing is half written.
+        :raises OutputError: the folder cannot be written, or the disk is full; then nothing is half written. Or the
+            file would lie outside of ComfyUI's output folder.
+        :raises SamplingError: the image holds no numbers.
         """
         name = self._free_name(job.file) if self._if_exists is IfExists.NUMBER else job.file
         final = self.out / name
-        if not folder_paths.is_within_directory(folder_paths.get_output_directory(), str(final)):
-            raise OutputError("this file would lie outside of ComfyUI's output folder", value=name)
+        check_inside(final)
         data = self._png(job, image)
-        part = stage(final, data)
-        if self._if_exists is IfExists.SKIP and final.exists():
-            set_aside(self.out, name)
-        put_in_place(part, final)
-        return self._record(job, name, data, (image.shape[1], image.shape[0]), seconds)
+        try:
+            part = stage(final, data)
+            if self._if_exists is IfExists.SKIP and final.exists():
+                set_aside(self.out, name)
+            put_in_place(part, final)
+            return self._record(job, name, data, (image.shape[1], image.shape[0]), seconds)
+        except OSError as error:
+            raise _not_saved(name, error) from error
 
     def adopt(self, job: Job) -> None:
         """
@@ -117,7 +123,10 @@ class RowSaver:
         shown = []
         for number, (job, image) in enumerate(zip(jobs, images, strict=True), counter):
             final = Path(folder, f"{stem}_{number:05}_.png")
-            put_in_place(stage(final, self._png(job, image)), final)
+            try:
+                put_in_place(stage(final, self._png(job, image)), final)
+            except OSError as error:
+                raise _not_saved(final.name, error) from error
             shown.append({"filename": final.name, "subfolder": subfolder, "type": "output"})
         return shown
 
@@ -127,6 +136,12 @@ class RowSaver:
         return {"filename": path.name, "subfolder": str(path.parent), "type": "output"}
 
     def _png(self, job: Job, image: Tensor) -> bytes:
+        if not image.isfinite().all():
+            raise SamplingError(
+                "the image holds no numbers (NaN), as a model or VAE in a precision that is too small gives",
+                where=f"row {job.row.number}",
+                hint="another VAE, or start ComfyUI with --fp32-vae",
+            )
         pixels = (image.float().clamp(0, 1) * 255).to("cpu").numpy().astype(np.uint8)
         # the driver's own stamp, where it sent one, goes before that of the one row that it pasted
         carried = {KEYWORD: stamp(job), **({} if args.disable_metadata else self._graphs.of(job))}
@@ -147,3 +162,12 @@ class RowSaver:
 
 def _listed_as(file: str, made: Job | Entry) -> int:
     return hash((file, made.seed, made.prompt, made.negative))
+
+
+def _not_saved(name: str, error: OSError) -> OutputError:
+    return OutputError(
+        "the image could not be saved",
+        where=name,
+        value=error.strerror,
+        hint="make room or look at the folder, and queue it again: what is made stays",
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from glob import escape
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..table import is_done
+from ..table import Job, read_stamp
 from .folders import output_folder
 from .sockets import CATEGORY, RowsSocket, RowsValue
 
@@ -24,7 +26,8 @@ class SkipIfDone(io.ComfyNode):
             display_name="Skip If Done",
             category=CATEGORY,
             description="Passes its value on, but not where the images of all its rows are done: then nothing upstream of it "
-            "runs, and nothing behind it. Save Rows does this by itself; use this one before savers of other packs.",
+            "runs, and nothing behind it. Save Rows does this by itself; use this one before other savers, and give them "
+            "the file of Table Row as their file name prefix.",
             search_aliases=["skip existing", "resume", "跳过"],
             inputs=[
                 io.MatchType.Input("value", kind, lazy=True),
@@ -51,4 +54,11 @@ class SkipIfDone(io.ComfyNode):
 
 def _all_done(rows: RowsValue) -> bool:
     out = output_folder(rows.folder)
-    return all(is_done(job, out) for job in rows.jobs)
+    return all(_is_there(job, out / job.file) for job in rows.jobs)
+
+
+def _is_there(job: Job, path: Path) -> bool:
+    """Under its own name, or with core's counter behind it: ``mug_00001_.png``. Our own images tell whose they are."""
+    if (found := read_stamp(path)) is not None:
+        return bool(found.get("digest") == job.digest)
+    return path.is_file() or any(path.parent.glob(f"{escape(path.stem)}_[0-9]*_.*"))

@@ -45,6 +45,11 @@ class TableRow(io.ComfyNode):
                 io.Int.Output("steps", display_name="steps"),
                 io.Float.Output("cfg", display_name="cfg"),
                 io.String.Output("id", display_name="id"),
+                io.String.Output(
+                    "file",
+                    display_name="file",
+                    tooltip="Folder and name without .png: a prefix for other savers.",
+                ),
             ],
         )
 
@@ -65,4 +70,5 @@ class TableRow(io.ComfyNode):
             own.steps or steps,
             cfg if own.cfg is None else own.cfg,
             job.row.id,
+            f"{table.folder}/{job.file.removesuffix('.png')}",
         )

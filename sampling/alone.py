@@ -37,6 +37,7 @@ PER_ROW = {
 
 COMPILE = "torch.compile"
 HARMLESS = {"disable_cfg1_optimization", "torch_compile_kwargs", "to_load_options", "multigpu_options"}
+HARMLESS_OBJECTS = {"model_sampling", "latent_format", "manual_cast_dtype"}
 HARMLESS_TRANSFORMER = {"wrappers", "callbacks", "rope_options"}
 
 
@@ -74,6 +75,6 @@ def why_model_alone(model: Any) -> str:
     if any(model.injections.values()):
         return "something is injected into the model"
     for name in model.object_patches:
-        if name.startswith("diffusion_model"):
+        if name not in HARMLESS_OBJECTS:
             return f"something on the model replaced {name}"
     return ""

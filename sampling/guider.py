@@ -89,7 +89,8 @@ class RowGuider(CFGGuider):
                     value=len(tensor),
                     hint=f"batch_size {count} in the empty latent, and Row Noise of the same rows",
                 )
-        if seed not in (None, self.seeds[0]):
+        rows = getattr(seed, "rows", (seed,))
+        if seed is not None and rows != tuple(self.seeds[: len(rows)]):
             if noise.any():
                 raise SamplingError(
                     "the noise is not that of the guider's rows",

@@ -11,10 +11,16 @@ from comfy.sample import prepare_noise
 from ..errors import SamplingError
 
 
+class RowSeed(int):
+    """The first row's seed, as ComfyUI wants it, with those of all rows, so that the guider knows its own."""
+
+    rows: tuple[int, ...]
+
+
 class RowNoise:
     """ComfyUI's NOISE: row i's noise is what ComfyUI draws for that row alone with ``seeds[i]``.
 
-    ``seed`` is the first row's: ComfyUI hands it to the guider.
+    ``seed`` is a RowSeed: ComfyUI hands it to the guider.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -25,7 +31,8 @@ class RowNoise:
         if not seeds:
             raise SamplingError("there are no rows", hint="give one seed a row")
         self.seeds = tuple(seeds)
-        self.seed = self.seeds[0]
+        self.seed = RowSeed(self.seeds[0])
+        self.seed.rows = self.seeds
 
     def generate_noise(self, latent: dict[str, Any]) -> torch.Tensor:
         """Standard normal noise like ``latent["samples"]`` (N, C, H, W) or (N, C, T, H, W), on the CPU.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from fnmatch import translate
 
 from ..errors import TableError
 from .columns import clean
@@ -24,15 +23,15 @@ class Filter:
             name, sign, wanted = line.partition("=")
             equal = not name.endswith("!")
             column = names.get(clean(name.removesuffix("!")).casefold())
-            if not sign or column is None:
+            if not sign or column is None or wanted.startswith("="):
                 raise TableError(
                     "a condition is column = text, with a column of the table",
                     where="filter",
                     value=line,
                     hint=f"one of: {', '.join(columns)}",
                 )
-            pattern = re.compile(translate(clean(wanted).casefold()))
-            self._conditions.append((column, equal, pattern))
+            parts = map(re.escape, clean(wanted).casefold().split("*"))
+            self._conditions.append((column, equal, re.compile(".*".join(parts), re.DOTALL)))
 
     def __call__(self, fields: Mapping[str, str]) -> bool:
         """Whether the row's fields meet all conditions."""

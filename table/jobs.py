@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ..errors import Problems, PromptmillError, TableError
 from .filter import Filter
@@ -20,6 +21,14 @@ EXTRA_NAMES = ("row", "id", "variant", "index", "seed")
 
 WHOLE = {"width": (16, 16384), "height": (16, 16384), "steps": (1, 10000)}
 CFG = (0.0, 100.0)
+VARIANTS = 1000
+"""The most images of a row."""
+
+CELL = 8
+"""Pixels of an image to one of its latent: sizes between are cut by every sampler."""
+
+AHEAD = 1000
+"""Rows kept by ``find``: asking for all rows of a table one by one reads it once per so many, and keeps no file open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,11 @@ class Jobs:
         :param conditions: see ``Filter``.
         :raises PromptmillError: a template or a condition does not fit the table.
         """
+        if not 1 <= variants <= VARIANTS:
+            raise TableError(f"a row has 1 to {VARIANTS} variants", value=variants)
         self.table = table
         self.variants = variants
+        self._ahead: dict[int, Row] = {}
         self._base = seed
         self._selection = selection
         self._chosen = Filter(conditions, table.columns, table.known)
@@ -135,17 +147,20 @@ class Jobs:
         """
         if not 1 <= variant <= self.variants:
             raise TableError(f"variants count from 1 to {self.variants}", value=variant)
-        last = 0
-        for row in self._rows(None):
-            if row.number == number:
-                return self._job(row, variant)
-            last = row.number
-        raise TableError(
-            "there is no such row, or it is not chosen",
-            where=self.table.path.name,
-            value=number,
-            hint=f"the last chosen row is {last}",
-        )
+        if number not in self._ahead:
+            rows = self._rows(None)
+            found = next((row for row in rows if row.number >= number), None)
+            self._ahead = (
+                {row.number: row for row in (found, *islice(rows, AHEAD - 1)) if row} if found else {}
+            )
+        if number not in self._ahead:
+            raise TableError(
+                "there is no such row, or it is not chosen",
+                where=self.table.path.name,
+                value=number,
+                hint=f"the last chosen row is {max((row.number for row in self._rows(None)), default=0)}",
+            )
+        return self._job(self._ahead[number], variant)
 
     def _rows(self, problems: Problems | None) -> Iterator[Row]:
         for row in self.table.rows(problems):
@@ -218,7 +233,8 @@ def _number(name: str, text: str) -> int | float:
         value = int(text) if name in WHOLE else float(text)
     except ValueError:
         value = low - 1
-    if low <= value <= high:
+    sized = name in ("width", "height")
+    if low <= value <= high and not (sized and value % CELL):
         return value
-    kind = "a whole number" if name in WHOLE else "a number"
+    kind = f"a multiple of {CELL}" if sized else "a whole number" if name in WHOLE else "a number"
     raise TableError(f"{name} is {kind} from {low} to {high}", where=f"column {name}", value=text)

@@ -22,6 +22,7 @@ OWN_FILES = (
 OWN_FOLDERS = (".promptmill", "superseded", "thumbnails")
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif"})
 LINES_SHOWN = 10
+ANOTHER_PATTERN = "another pattern of the names, such as {id}_{variant}.png"
 
 
 def default_pattern(table: Table, variants: int) -> str:
@@ -44,10 +45,10 @@ def image_name(name: str, *, png: bool) -> str:
     path = PurePosixPath(name)
     if not path.name or path.name.startswith("."):
         raise FileNameError("the file name is blank", value=name, hint="is a column of the pattern empty?")
-    if path.parts[0] in OWN_FOLDERS or name in OWN_FILES:
-        raise FileNameError("this name is kept for the run's own files", value=name, hint="--name PATTERN")
+    if path.parts[0].casefold() in OWN_FOLDERS or name.casefold() in OWN_FILES:
+        raise FileNameError("this name is kept for the run's own files", value=name, hint=ANOTHER_PATTERN)
     if any(PurePosixPath(part).suffix.lower() in IMAGE_SUFFIXES for part in path.parts[:-1]):
-        raise FileNameError("a folder may not be called like an image", value=name, hint="--name PATTERN")
+        raise FileNameError("a folder may not be called like an image", value=name, hint=ANOTHER_PATTERN)
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         name, suffix = name + ".png", ".png"
@@ -92,5 +93,5 @@ class Names:
                     "several images would have the same file name",
                     where=f"{table} lines {', '.join(map(str, found[:LINES_SHOWN]))}",
                     value=shown[key],
-                    hint='make names differ: --name "{id}_{variant}.png"',
+                    hint=ANOTHER_PATTERN,
                 )

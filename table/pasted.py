@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
+import uuid
 from pathlib import Path
 
 from ..errors import TableError
@@ -28,15 +28,15 @@ def pasted_table(text: str, folder: Path) -> Path:
     path = folder / hashlib.sha256(content).hexdigest()[:16] / f"pasted{_suffix(text.strip())}"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{os.getpid()}.part")
+        part = path.with_name(f"{uuid.uuid4().hex}.part")
         part.write_bytes(content)
         part.replace(path)
     return path
 
 
 def _suffix(text: str) -> str:
-    if text.startswith(("[", "{")):
-        return ".json" if text.startswith("[") else ".jsonl"
+    if found := re.match(r'\[\s*\{\s*"|\{\s*"', text):
+        return ".json" if found.group().startswith("[") else ".jsonl"
     first = text.partition("\n")[0]
     cells = {clean(cell.strip(' "')).casefold() for cell in re.split(f"[{DELIMITERS}]", first)}
     return ".csv" if cells & _NAMES else ".txt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from dataclasses import dataclass
 
 from ..errors import TableError
@@ -13,6 +14,7 @@ class Selection:
     """A set of row numbers, 1-based; ``7 in selection``."""
 
     ranges: tuple[range, ...]
+    """In order, and apart from each other."""
 
     @classmethod
     def parse(cls, text: str) -> Selection:
@@ -28,12 +30,19 @@ class Selection:
             if not 1 <= first <= last:
                 raise TableError(
                     "not row numbers; rows count from 1, and a range goes from the smaller to the larger",
-                    where="--rows",
+                    where="rows",
                     value=part if part.strip() else text,
-                    hint="--rows 1-20,35",
+                    hint="1-20,35",
                 )
             ranges.append(range(first, last + 1))
-        return cls(tuple(ranges))
+        apart: list[range] = []
+        for following in sorted(ranges, key=lambda each: each.start):
+            if apart and following.start <= apart[-1].stop:
+                before = apart.pop()
+                following = range(before.start, max(before.stop, following.stop))
+            apart.append(following)
+        return cls(tuple(apart))
 
     def __contains__(self, number: int) -> bool:
-        return any(number in part for part in self.ranges)
+        place = bisect(self.ranges, number, key=lambda part: part.start)
+        return place > 0 and number in self.ranges[place - 1]

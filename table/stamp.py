@@ -8,12 +8,15 @@ work from the files alone, whatever crashed in between.
 from __future__ import annotations
 
 import json
+from os import SEEK_CUR, SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .jobs import Job
 
 KEYWORD = "promptmill"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def stamp(job: Job) -> dict[str, Any]:
@@ -30,15 +33,33 @@ def stamp(job: Job) -> dict[str, Any]:
 
 
 def read_stamp(path: Path) -> dict[str, Any] | None:
-    """What the image at ``path`` carries; None where there is no such file, it is no image, or carries nothing."""
-    from PIL import Image
-
+    """
+    What the PNG at ``path`` carries; None where there is no such file, it is no PNG or not a whole one, or carries
+    nothing. Reads the text before the pixels and the end, whatever the size of the image.
+    """
     try:
-        with Image.open(path) as image:
-            found = json.loads(image.info.get(KEYWORD, "null"))
-    except (OSError, ValueError, SyntaxError, TypeError):
+        with path.open("rb") as file:
+            found = json.loads(_text(file, KEYWORD) or "null")
+            file.seek(-len(END), SEEK_END)
+            whole = file.read() == END
+    except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if whole and isinstance(found, dict) else None
+
+
+def _text(file: BinaryIO, keyword: str) -> str | None:
+    """The text chunk with this keyword, as PNG's specification lays chunks out: length, type, data, checksum."""
+    wanted = keyword.encode() + b"\0"
+    if file.read(len(SIGNATURE)) != SIGNATURE:
+        return None
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"IDAT":
+            return None
+        if kind == b"tEXt" and file.read(len(wanted)) == wanted:
+            return file.read(length - len(wanted)).decode("latin-1")
+        file.seek(length + 4 - (len(wanted) if kind == b"tEXt" else 0), SEEK_CUR)
+    return None
 
 
 def is_done(job: Job, out: Path) -> bool:

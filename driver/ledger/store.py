@@ -88,6 +88,7 @@ class Ledger(Views):
                 "generation": generation,
                 "row_number": upsert.excluded.row_number,
                 "line": upsert.excluded.line,
+                "stamp": upsert.excluded.stamp,
                 "state": sa.case((jobs.c.current, jobs.c.state), else_=JobState.PENDING.value),
                 "failures": sa.case((jobs.c.current, jobs.c.failures), else_=0),
                 "kills": sa.case((jobs.c.current, jobs.c.kills), else_=0),
@@ -272,6 +273,13 @@ class Ledger(Views):
                 images.update()
                 .where(images.c.run_id == run_id, images.c.file_key == file_key)
                 .values(file=new_file, file_key=new_key)
+            )
+
+    def forget_image(self, run_id: str, file_key: str) -> None:
+        """Another image took the place of this one: it is not the run's any more."""
+        with self._write() as connection:
+            connection.execute(
+                images.delete().where(images.c.run_id == run_id, images.c.file_key == file_key)
             )
 
     @staticmethod

@@ -56,12 +56,13 @@ class Views:
                 is not None
             )
 
-    def image_at(self, run_id: str, file_key: str) -> str | None:
-        """The recorded file under this key."""
-        query = sa.select(images.c.file).where(images.c.run_id == run_id, images.c.file_key == file_key)
+    def image_at(self, run_id: str, file_key: str) -> sa.RowMapping | None:
+        """The recorded image under this key: its ``file`` and ``sha256``."""
+        query = sa.select(images.c.file, images.c.sha256).where(
+            images.c.run_id == run_id, images.c.file_key == file_key
+        )
         with self._reader.connect() as connection:
-            file: str | None = connection.execute(query).scalar()
-            return file
+            return connection.execute(query).mappings().first()
 
     def changed_rows(self, run_id: str) -> set[tuple[str, int]]:
         """Rows and variants that have an image in its place from before they changed."""
@@ -77,10 +78,10 @@ class Views:
         with self._reader.connect() as connection:
             return [row.file for row in connection.execute(query)]
 
-    def files_in_place(self, run_id: str, generation: int) -> Iterator[tuple[int, str]]:
-        """The job and the file of every accepted image of this planning."""
+    def files_in_place(self, run_id: str, generation: int) -> Iterator[tuple[int, str, int]]:
+        """The job, the file and its size in bytes of every accepted image of this planning."""
         query = (
-            sa.select(images.c.job_id, images.c.file)
+            sa.select(images.c.job_id, images.c.file, images.c.size)
             .join(jobs, images.c.job_id == jobs.c.id)
             .where(
                 jobs.c.run_id == run_id,
@@ -91,19 +92,19 @@ class Views:
         )
         with self._reader.connect() as connection:
             found = connection.execution_options(yield_per=1000).execute(query)
-            yield from ((job_id, file) for job_id, file in found)
+            yield from ((job_id, file, size) for job_id, file, size in found)
 
-    def pending(self, run_id: str, generation: int) -> Iterator[tuple[int, str, str]]:
-        """Id, file name and stamp's digest of the jobs of this planning that wait and make one image."""
-        query = sa.select(jobs.c.id, jobs.c.names, jobs.c.stamp).where(
+    def pending(self, run_id: str, generation: int) -> list[sa.RowMapping]:
+        """Id, row_id, variant, file and stamp of the jobs of this planning that wait and make one image."""
+        columns = jobs.c.id, jobs.c.row_id, jobs.c.variant, jobs.c.names.label("file"), jobs.c.stamp
+        query = sa.select(*columns).where(
             jobs.c.run_id == run_id,
             jobs.c.generation == generation,
             jobs.c.state == JobState.PENDING.value,
             sa.not_(jobs.c.names.contains("\n")),
         )
         with self._reader.connect() as connection:
-            for job_id, name, content in connection.execution_options(yield_per=1000).execute(query):
-                yield job_id, name, json.loads(content).get("digest", "")
+            return list(connection.execute(query).mappings())
 
     def counts(self, run_id: str, generation: int | None = None) -> dict[JobState, int]:
         """Current jobs by state, of the whole run or of one planning."""

@@ -57,7 +57,7 @@ def bindings_of(recipe: Recipe, table: Table, graph: Graph) -> list[Binding]:
                 bind(str(target), as_field(role), automatic=True)
     problems.raise_if_any()
     filled = any(Template(binding.template).names for binding in bound.values() if not binding.automatic)
-    if not filled and not graph.tables() and not any(target in bound for target in roles.get("prompt", ())):
+    if not filled and not graph.tables and not any(target in bound for target in roles.get("prompt", ())):
         _refuse_unbound(recipe, table)
     if "negative" in table.known and not any(target in bound for target in roles.get("negative", ())):
         column = table.known["negative"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
@@ -134,17 +135,24 @@ class Collector:
     def take_over(self, generation: int) -> int:
         """Accept the images that the canvas made of pending jobs into the same folder. Returns how many."""
         taken = 0
-        for job_id, name, digest in list(self.ledger.pending(self.run_id, generation)):
+        for job in self.ledger.pending(self.run_id, generation):
+            name: str = job["file"]
             found = read_stamp(self.out / name)
-            ours = self.ledger.image_at(self.run_id, name_key(name)) is not None
-            if ours or found is None or found.get("digest") != digest:
+            if found is None or found.get("digest") != json.loads(job["stamp"]).get("digest"):
                 continue
             data = (self.out / name).read_bytes()
             try:
                 picture = images.decode(data, expected_size=None, allow_blank=self.recipe.allow_blank)
             except images.ImageRefused:
                 continue
-            self.ledger.take_over(self.run_id, job_id, self._stored(name, data, picture))
+            image = self._stored(name, data, picture)
+            recorded = self.ledger.image_at(self.run_id, image.file_key)
+            if recorded and recorded["sha256"] == image.sha256:  # this run's own, which is to be made again
+                continue
+            self.ledger.forget_image(self.run_id, image.file_key)
+            if (job["row_id"], job["variant"]) in self.changed:
+                self._set_earlier_aside(job["row_id"], job["variant"])
+            self.ledger.take_over(self.run_id, job["id"], image)
             taken += 1
         return taken
 
@@ -204,7 +212,7 @@ class Collector:
             for data in files:
                 parts.append(stage(self.out / job.names[0], data))
             if (job.row_id, job.variant) in self.changed:
-                self._set_earlier_aside(job)
+                self._set_earlier_aside(job.row_id, job.variant)
             stored = []
             for number, (data, picture, part) in enumerate(zip(files, decoded, parts, strict=True)):
                 name = self._name(job, number)
@@ -233,15 +241,15 @@ class Collector:
         with self._moving:
             key = name_key(name)
             recorded = self.ledger.image_at(self.run_id, key) if self.resumed else None
-            standing = recorded or name
+            standing = recorded["file"] if recorded else name
             if images.made_by(self.out / standing, job.prefix):
                 return
             if recorded or (self.out / standing).exists():
                 moved = set_aside(self.out, standing)
                 self.ledger.set_aside(self.run_id, key, moved, name_key(moved))
 
-    def _set_earlier_aside(self, job: ClaimedJob) -> None:
+    def _set_earlier_aside(self, row_id: str, variant: int) -> None:
         with self._moving:
-            for file in self.ledger.earlier_images(self.run_id, job.row_id, job.variant):
+            for file in self.ledger.earlier_images(self.run_id, row_id, variant):
                 moved = set_aside(self.out, file)
                 self.ledger.set_aside(self.run_id, name_key(file), moved, name_key(moved))

@@ -115,7 +115,11 @@ def _run(
     began = time.monotonic()
     generation = record_plan(prepared, request.table, folder, ledger, force=force, retry=retry)
     if gone := make_missing_again(folder, ledger, generation):
-        observer.event(RunEvent("note", f"images of {gone} jobs are gone from the folder and are made again"))
+        observer.event(
+            RunEvent(
+                "note", f"images of {gone} jobs are gone from the folder, or were replaced on the canvas"
+            )
+        )
     plan = prepared.plan
     write_resolved(folder.path, prepared.recipe, plan.automatic())
     collector = Collector(

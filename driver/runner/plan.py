@@ -36,8 +36,9 @@ from ...table import (
 )
 from ..ledger.records import PlannedJob
 from ..recipe import Recipe
-from ..workflow import Graph, Target, checker, model_inputs
+from ..workflow import Graph, PromptTable, Target, checker, model_inputs
 from .bindings import Binding, bindings_of
+from .pasting import Pasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ class Resolved:
     variant: int
     names: tuple[str, ...]
     values: dict[Target, Any]
-    seed: int | None
+    seed: int
+    prompt: str
+    negative: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Plan:
         self._roles = graph.automatic()
         self.bindings = bindings_of(recipe, table, graph)
         self._fillers = [self._filler(binding) for binding in self.bindings]
-        self._tables = graph.tables()
+        self._pastings = [self._pasting(table) for table in graph.tables]
+        self._base_seed = recipe.seed or next((table.base_seed for table in graph.tables), 0)
         self._seeds = self._seed_fillers()
         self._name = self._compile(Template(self.pattern()))
         self._workflow = recipe.workflow_sha256()
@@ -108,21 +112,23 @@ class Plan:
 
     def pattern(self) -> str:
         """The naming pattern in force."""
-        given = self.recipe.name
-        return default_pattern(self.table, self.recipe.variants) if given is None else given
+        if self.recipe.name is not None:
+            return self.recipe.name
+        own = [table.file_name for table in self.graph.tables]
+        return own[0] if len(own) == 1 and own[0] else default_pattern(self.table, self.recipe.variants)
 
     def automatic(self) -> dict[str, str]:
         """Address to template of the bindings that were found by themselves."""
         found = {binding.address: binding.template for binding in self.bindings if binding.automatic}
         seeds = {str(target): "{seed}" for target, _ in self._seeds}
-        return found | seeds | {str(target): "the whole row" for target in self._tables}
+        return found | seeds | {str(pasting.target): "the whole row" for pasting in self._pastings}
 
     def targets(self) -> list[Target]:
         """Every input that a job may set."""
         return (
             [binding.target for binding in self.bindings]
             + [target for target, _ in self._seeds]
-            + self._tables
+            + [pasting.target for pasting in self._pastings]
         )
 
     def resolved(self, problems: Problems) -> Iterator[Resolved]:
@@ -190,7 +196,7 @@ class Plan:
     def _seed_fillers(self) -> list[tuple[Target, Callable[[Any], Any]]]:
         explicit = {binding.target for binding in self.bindings}
         targets = [target for target in self._roles.get("seed", ()) if target not in explicit]
-        if not (targets or self._tables) and self.recipe.variants > 1 and "seed" not in self._used_names():
+        if not (targets or self._pastings) and self.recipe.variants > 1 and "seed" not in self._used_names():
             raise WorkflowError(
                 "the workflow has no seed to change, so all variants would be the same image",
                 where=str(self.recipe.workflow),
@@ -225,7 +231,7 @@ class Plan:
 
     def _resolve(self, row: Row, variant: int, problems: Problems) -> Resolved | None:
         before = problems.total
-        seed = row_seed(row, self._known, self.recipe.seed, variant, self._seed_limit)
+        seed = row_seed(row, self._known, self._base_seed, variant, self._seed_limit)
         extra: dict[str, object] = {
             "row": row.number,
             "id": row.id,
@@ -247,18 +253,32 @@ class Plan:
                 problems.add(self._placed(error, row, filler.binding.template))
         for target, check in self._seeds:
             values[target] = check(seed)
-        if self._tables:
-            values = self.graph.one_row(self._whole_row(row, seed)) | values
+        prompt, negative = self._texts(row, values)
+        if self._pastings:
+            texts = [pasting.texts(row, extra) for pasting in self._pastings]
+            prompt, negative = texts[0]
+            values |= self.graph.one_row(
+                {
+                    pasting.target: pasting.fields(row, seed, *own)
+                    for pasting, own in zip(self._pastings, texts, strict=True)
+                }
+            )
         images = self._images
         if self._batch_bound:
             images = self.graph.images_per_job(values) or 1
             extra["index"] = (variant - 1) * images + 1
         names = self._names(row, extra, images)
-        return Resolved(row, variant, names, values, seed) if problems.total == before else None
+        if problems.total > before:
+            return None
+        return Resolved(row, variant, names, values, seed, prompt, negative)
 
-    def _whole_row(self, row: Row, seed: int) -> dict[str, str]:
-        own = {} if {"id", "sku"} & self._known.keys() else {"id": row.id}
-        return {**own, **row.fields, self._known.get("seed", "seed"): str(seed)}
+    def _pasting(self, table: PromptTable) -> Pasting:
+        templates = {binding.target: binding.template for binding in self.bindings}
+        prompt, negative = (
+            self._compile(Template(templates.get(Target(table.node_id, name), text)))
+            for name, text in (("prompt", table.prompt), ("negative", table.negative))
+        )
+        return Pasting(table, self._known, prompt, negative)
 
     def _names(self, row: Row, extra: dict[str, object], images: int) -> tuple[str, ...]:
         first = extra["index"]
@@ -297,8 +317,8 @@ class Plan:
             names=job.names,
             name_key=name_key(job.names[0]),
             inputs=inputs,
-            prompt=self._text_of("prompt", job),
-            negative=self._text_of("negative", job),
+            prompt=job.prompt,
+            negative=job.negative,
             seed=job.seed if self._seeds or "seed" in self._used_names() else None,
             model_key=json.dumps([job.values.get(target) for target in self._models]),
             stamp=self._stamp(job),
@@ -309,13 +329,14 @@ class Plan:
             settings = row_settings(job.row, self._known)
         except TableError:  # a column of this name may mean something else in this workflow
             settings = Settings()
-        prompt, negative = self._text_of("prompt", job), self._text_of("negative", job)
-        seed = job.seed or 0
-        return stamp(Job(job.row, job.variant, seed, prompt, negative, job.names[0], settings))
+        texts = job.prompt, job.negative
+        return stamp(Job(job.row, job.variant, job.seed, *texts, job.names[0], settings))
 
-    def _text_of(self, role: str, job: Resolved) -> str:
-        for target in self._roles.get(role, ()):
-            if target in job.values:
-                return str(job.values[target])
-        column = self._known.get(role)
-        return job.row.fields[column] if column else ""
+    def _texts(self, row: Row, values: Mapping[Target, Any]) -> tuple[str, str]:
+        """The prompt and the negative prompt that a row gives the workflow."""
+        texts = []
+        for role in ("prompt", "negative"):
+            column = self._known.get(role)
+            bound = [str(values[target]) for target in self._roles.get(role, ()) if target in values]
+            texts.append(bound[0] if bound else row.fields[column] if column else "")
+        return texts[0], texts[1]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...errors import OutputError, Problems, ServerError
+from ...table import read_stamp
 from ..ledger import AttemptState, ClaimedJob, JobState, Ledger
 from ..output import OutputFolder
 from .request import Prepared
@@ -77,11 +78,16 @@ def adopt(
 
 
 def make_missing_again(folder: OutputFolder, ledger: Ledger, generation: int) -> int:
-    """Put done jobs whose images somebody removed back to pending. Returns how many."""
+    """Put done jobs whose images somebody removed, or the canvas replaced, back to pending. Returns how many."""
     files = ledger.files_in_place(folder.run_id, generation)
-    gone = {job_id for job_id, file in files if not (folder.path / file).is_file()}
+    gone = {job_id for job_id, file, size in files if not _is_there(folder.path / file, size)}
     ledger.make_again(gone)
     return len(gone)
+
+
+def _is_there(path: Path, size: int) -> bool:
+    """Whatever somebody did to an image that is the driver's; one of the canvas has a stamp of its own."""
+    return path.is_file() and (path.stat().st_size == size or read_stamp(path) is None)
 
 
 def _sha256(path: Path) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
+from ...table import Entry, name_key, read_entries
 from ..ledger import Ledger
 from ..output import OutputFolder
-from ..report import Entry, write_report
+from ..report import write_report
 
 
 def entries_of(ledger: Ledger, run_id: str) -> Iterator[Entry]:
@@ -33,6 +35,14 @@ def entries_of(ledger: Ledger, run_id: str) -> Iterator[Entry]:
         )
 
 
+def canvas_entries(ledger: Ledger, folder: OutputFolder) -> Iterator[Entry]:
+    """The manifest's lines of images that the canvas made of rows that this run was not asked for."""
+    of_canvas = {entry.file: entry for entry in read_entries(folder.path) if entry.file and not entry.server}
+    for file, entry in of_canvas.items():
+        if ledger.image_at(folder.run_id, name_key(file)) is None and (folder.path / file).is_file():
+            yield entry
+
+
 def summary_of(ledger: Ledger, run_id: str) -> dict[str, str | int]:
     """Jobs by state, those states that occur."""
     return {state.value: count for state, count in ledger.counts(run_id).items() if count}
@@ -43,6 +53,6 @@ def report_on(ledger: Ledger, folder: OutputFolder) -> None:
     write_report(
         folder.path,
         folder.path.resolve().name,
-        lambda: entries_of(ledger, folder.run_id),
+        lambda: chain(entries_of(ledger, folder.run_id), canvas_entries(ledger, folder)),
         summary_of(ledger, folder.run_id),
     )

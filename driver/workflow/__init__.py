@@ -4,11 +4,13 @@ from .checks import checker
 from .files import WorkflowFile, load_workflow
 from .graph import Graph, InputInfo, model_inputs
 from .outputs import Saver
+from .pack import PromptTable
 from .schema import Target
 
 __all__ = [
     "Graph",
     "InputInfo",
+    "PromptTable",
     "Saver",
     "Target",
     "WorkflowFile",

@@ -14,6 +14,7 @@ from . import outputs, pack, roles, validate
 from .canvas import Canvas
 from .flow import Flow
 from .outputs import Saver
+from .pack import PromptTable
 from .schema import Api, ObjectInfo, Spec, Target, is_link, origin_of, title_of
 
 MODEL_OUTPUTS = frozenset(
@@ -165,16 +166,17 @@ class Graph:
         """
         ends = [node_id for node_id in self.api if outputs.is_output(self._flow, node_id)]
         found = roles.automatic(self._flow, ends or list(self.api))
-        tables = self.tables()
-        return {**found, "row": tuple(tables)} if tables else found
+        tables = tuple(table.text for table in self.tables)
+        return {**found, "row": tables} if tables else found
 
-    def tables(self) -> list[Target]:
-        """The texts of this project's Prompt Tables; each takes the whole row."""
-        return pack.tables(self._flow)
+    @cached_property
+    def tables(self) -> list[PromptTable]:
+        """This project's Prompt Tables; each takes the whole row."""
+        return pack.prompt_tables(self._flow)
 
-    def one_row(self, fields: Mapping[str, str]) -> dict[Target, Any]:
-        """The inputs that make those tables hold one row."""
-        return pack.one_row(self._flow, fields)
+    def one_row(self, rows: Mapping[Target, Mapping[str, str]]) -> dict[Target, Any]:
+        """The inputs that make each of those tables hold one row; ``rows``: by ``PromptTable.text``."""
+        return pack.one_row(self._flow, rows)
 
     def savers(self) -> tuple[Saver, ...]:
         """The nodes that write images.

@@ -145,6 +145,47 @@ def test_a_latent_of_another_count_is_refused(canvas, batch_graph) -> None:
     assert "2" in ended.error
 
 
+def test_the_noise_of_other_rows_is_refused(canvas, batch_graph) -> None:
+    graph = batch_graph(1, 2, text="id,prompt\na,a red mug\nb,a blue vase\nc,a ball\n")
+    others = batch_graph(1, 2, text="id,prompt\na,a red mug\nc,a ball\n")
+    graph["31"], graph["32"] = (
+        others["1"],
+        {**others["2"], "inputs": {**others["2"]["inputs"], "table": ["31", 0]}},
+    )
+    graph["4"]["inputs"]["rows"] = ["32", 0]
+
+    assert "connect Row Noise of the same rows" in canvas.run(graph).error
+
+
+def test_a_line_that_a_crash_cost_is_added_when_the_row_is_seen_again(canvas, row_graph, folder) -> None:
+    canvas.run(row_graph())
+    manifest = canvas.output / folder / "manifest.jsonl"
+    line = manifest.read_bytes()
+    manifest.unlink()
+
+    canvas.run(row_graph())
+
+    assert json.loads(manifest.read_bytes())["sha256"] == json.loads(line)["sha256"]
+
+
+def test_half_a_file_is_not_done(canvas, row_graph, folder) -> None:
+    canvas.run(row_graph())
+    image = canvas.output / folder / "a_1.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+
+    canvas.run(row_graph())
+
+    assert Image.open(image).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    "workflow", [{"nodes": [{}]}, {"nodes": None}, [1], "x", {"nodes": [], "definitions": None}]
+)
+def test_whatever_a_client_sends_as_workflow_costs_no_image(canvas, row_graph, workflow: Any) -> None:
+    assert canvas.run(row_graph(), workflow).files(SAVER) == ["a_1.png"]
+
+
 def test_under_a_prefix_it_saves_as_save_image_does(canvas, row_graph, folder) -> None:
     graph = row_graph(save={"filename_prefix": f"{folder}/x/y"})
 
@@ -156,7 +197,20 @@ def test_under_a_prefix_it_saves_as_save_image_does(canvas, row_graph, folder) -
     assert "outside the output folder" in canvas.run(row_graph(save={"filename_prefix": "../y"})).error
 
 
-def test_skip_if_done_lets_a_row_through_once(canvas, row_graph, folder) -> None:
+def test_skip_if_done_lets_a_row_through_once_before_core_s_own_saver(canvas, row_graph, folder) -> None:
+    graph = row_graph()
+    graph["20"] = {"class_type": "PromptmillSkipIfDone", "inputs": {"value": ["8", 0], "rows": ["2", 0]}}
+    graph["21"] = {"class_type": "SaveImage", "inputs": {"images": ["20", 0], "filename_prefix": ["2", 9]}}
+    del graph[SAVER]
+
+    first, again = canvas.run(graph), canvas.run(graph)
+
+    assert first.files("21") == ["a_1_00001_.png"]
+    assert "21" not in again.outputs
+    assert len(list((canvas.output / folder).glob("*.png"))) == 1
+
+
+def test_skip_if_done_sees_what_save_rows_made(canvas, row_graph, folder) -> None:
     graph = row_graph()
     graph["20"] = {"class_type": "PromptmillSkipIfDone", "inputs": {"value": ["8", 0], "rows": ["2", 0]}}
     graph["21"] = {

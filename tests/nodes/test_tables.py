@@ -64,6 +64,9 @@ def test_the_look_tells_which_rows_are_done(canvas, table, row_graph) -> None:
         ({"file": "../../etc/passwd"}, "there is no such table"),
         ({"file": "/etc/passwd"}, "there is no such table"),
         ({"rows": "9"}, "no row is chosen"),
+        ({"variants": 0}, "1 to 1000 variants"),
+        ({"variants": 10**6}, "1 to 1000 variants"),
+        ({"folder": "what?"}, "type the name of a folder"),
         ({"rows": "x"}, "not row numbers"),
         ({"prompt": "{promt}"}, "did you mean {prompt}"),
         ({"folder": "../out"}, "stays inside the output folder"),
@@ -104,7 +107,11 @@ def test_a_link_out_of_the_output_folder_is_refused_before_anything_is_made(
     inside.mkdir()
     (inside / "x").symlink_to(tmp_path, target_is_directory=True)
 
+    (canvas.output / f"{folder}-3").mkdir()
+    (canvas.output / f"{folder}-3" / "manifest.jsonl").symlink_to(tmp_path / "manifest.jsonl")
+
     assert "outside of ComfyUI's output folder" in canvas.run(row_graph()).error
+    assert "outside of ComfyUI's output folder" in canvas.run(row_graph(folder=f"{folder}-3")).error
     assert (
         "outside of ComfyUI's output folder"
         in canvas.run(row_graph(folder=inside.name, file_name="x/{id}.png")).error
@@ -151,8 +158,10 @@ def test_rows_of_different_size_are_no_batch(canvas, batch_graph) -> None:
     assert "the rows of a batch need the same width (found '64, 128')" in ended.error
 
 
-@pytest.mark.parametrize("body", [{}, [], {"file": "x"}])
-def test_the_route_says_what_it_expects(canvas, body: Any) -> None:
+@pytest.mark.parametrize("body", [{}, [], 5, {"file": "x"}, {"variants": "x"}, {"variants": None}])
+def test_the_route_says_what_it_expects(canvas, table, body: Any) -> None:
+    if isinstance(body, dict) and "variants" in body:
+        body = {**table()["inputs"], **body}
     status, reply = canvas.post("/promptmill/table", body)
 
     assert status == 400

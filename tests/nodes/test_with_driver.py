@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -104,6 +105,77 @@ def test_the_driver_gives_a_workflow_with_our_nodes_one_row_at_a_time(
         one, other = Image.open(ours / name), Image.open(theirs / name)
         assert one.tobytes() == other.tobytes()
         assert one.info["promptmill"] == other.info["promptmill"]
+
+
+TEMPLATES = {"prompt": "{prompt} on a green background", "negative": "a ball {row}", "base_seed": 77}
+
+
+def test_the_driver_fills_a_prompt_tables_templates_as_the_canvas_does(
+    canvas, row_graph, products, folder, tmp_path
+) -> None:
+    ours, theirs = canvas.output / folder, canvas.output / f"{folder}-driver"
+    graph = row_graph(file=products.name, file_name="{sku}_{row}", variants=2, **TEMPLATES)
+    for row in (1, 2, 3):
+        for variant in (1, 2):
+            graph["2"]["inputs"].update(row=row, variant=variant)
+            graph["1"]["inputs"]["file_name"] = "{sku}_{row}_{variant}"
+            canvas.run(graph)
+
+    drive(canvas, products, graph, theirs, tmp_path, "--variants", "2")
+
+    assert files(ours) == files(theirs)
+    for name in files(ours):
+        one, other = Image.open(ours / name), Image.open(theirs / name)
+        assert one.info["promptmill"] == other.info["promptmill"]
+        assert one.tobytes() == other.tobytes()
+    assert drive(canvas, products, graph, ours, tmp_path, "--variants", "2")["made"] == 0
+
+
+def test_driver_then_canvas_then_driver_make_a_changed_row_once(
+    canvas, row_graph, plain_graph, products, folder, tmp_path
+) -> None:
+    out = canvas.output / folder
+    drive(canvas, products, plain_graph, out, tmp_path)
+    products.write_text(CSV.replace("red mug", "green mug"), encoding="utf-8")
+    canvas.run(row_graph(1, file=products.name))
+    made = (out / "MUG_1.png").read_bytes()
+
+    told = drive(canvas, products, plain_graph, out, tmp_path)
+
+    assert told["made"] == 0
+    assert (out / "MUG_1.png").read_bytes() == made
+    assert {entry.file: entry.prompt for entry in read_entries(out)}["MUG_1.png"].startswith("a green mug")
+
+
+def test_an_image_that_the_canvas_replaced_by_another_is_made_again(
+    canvas, row_graph, plain_graph, products, folder, tmp_path
+) -> None:
+    out = canvas.output / folder
+    drive(canvas, products, plain_graph, out, tmp_path)
+    canvas.run(row_graph(1, file=products.name, prompt="{prompt} and a ball"))
+
+    told = drive(canvas, products, plain_graph, out, tmp_path)
+
+    assert told["made"] == 1
+    assert (
+        json.loads(Image.open(out / "MUG_1.png").info["promptmill"])["prompt"]
+        == "a red mug on a white background"
+    )
+    for entry in read_entries(out):
+        assert hashlib.sha256((out / entry.file).read_bytes()).hexdigest() == entry.sha256
+
+
+def test_the_lines_of_rows_that_only_the_canvas_made_stay_in_the_manifest(
+    canvas, row_graph, plain_graph, products, folder, tmp_path
+) -> None:
+    out = canvas.output / folder
+    canvas.run(row_graph(2, file=products.name))
+
+    drive(canvas, products, plain_graph, out, tmp_path, "--rows", "1")
+    drive(canvas, products, plain_graph, out, tmp_path, "--rows", "1")
+
+    assert sorted(entry.file for entry in read_entries(out)) == ["MUG_1.png", "VASE_1.png"]
+    assert not (out / "superseded").exists()
 
 
 def test_a_row_that_changed_since_the_canvas_made_it_is_made_by_the_driver(

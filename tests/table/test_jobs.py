@@ -70,9 +70,11 @@ def test_rows_are_chosen_by_number_and_by_condition(table) -> None:
     assert ids(conditions="sku = mug-*") == ["MUG-1", "MUG-2"]
     assert ids(conditions="style =") == ["MUG-2"]
     assert ids(conditions="style != oil\n\nsku=MUG*") == ["MUG-2"]
+    assert ids(conditions="sku = MUG-?") == []
+    assert ids(conditions="sku = [MB]*") == []
 
 
-@pytest.mark.parametrize("text", ["colour = red", "style oil", "= oil"])
+@pytest.mark.parametrize("text", ["colour = red", "style oil", "= oil", "style == oil"])
 def test_a_condition_that_is_none_is_refused_with_the_columns(table, text: str) -> None:
     with pytest.raises(TableError, match="one of: sku, prompt, style"):
         Jobs(table(), conditions=text)
@@ -93,16 +95,30 @@ def test_a_job_is_found_by_row_and_variant_and_never_wraps_around(table) -> None
         jobs.find(99, 1)
 
 
+def test_rows_found_in_any_order_are_those_of_the_table(table, monkeypatch) -> None:
+    monkeypatch.setattr("promptmill.table.jobs.AHEAD", 3)
+    jobs = Jobs(
+        table("id,prompt\n" + "".join(f"r{number},x\n" for number in range(1, 21))), conditions="id != r7"
+    )
+
+    for number in (1, 2, 3, 4, 20, 19, 6, 8, 9, 1):
+        assert jobs.find(number, 1).row.id == f"r{number}"
+    for number in (7, 21, 0):
+        with pytest.raises(TableError, match="last chosen row is 20"):
+            jobs.find(number, 1)
+
+
 def test_all_that_is_wrong_is_told_at_once_with_its_line(table) -> None:
-    given = table("id,prompt,width,cfg\na,,12,\nb,mug,big,\nc,mug,,101\nd,mug,512.0,nan\n")
+    given = table("id,prompt,width,cfg\na,,12,\nb,mug,big,\nc,mug,,101\nd,mug,512.0,nan\ne,mug,100,\n")
 
     with pytest.raises(Problems) as caught:
         Jobs(given).check()
 
     told = str(caught.value)
-    for place in ("line 2", "line 3", "line 4", "line 5"):
+    for place in ("line 2", "line 3", "line 4", "line 5", "line 6"):
         assert place in told
     assert "the prompt is blank" in told
+    assert "width is a multiple of 8 from 16 to 16384 (found '100')" in told
     assert "cfg is a number from 0.0 to 100.0" in told
 
 

@@ -98,5 +98,17 @@ def test_a_missing_or_broken_image_is_not_done(tmp_path: Path) -> None:
     assert not is_done(JOB, tmp_path)
     save(tmp_path / "x" / "a.png", stamp(JOB))
     whole = (tmp_path / "x" / "a.png").read_bytes()
-    (tmp_path / "x" / "a.png").write_bytes(whole[:20])
-    assert not is_done(JOB, tmp_path)
+    for broken in (whole[:20], whole[:-40], whole[:-40] + bytes(40), b"GIF89a", b""):
+        (tmp_path / "x" / "a.png").write_bytes(broken)
+        assert not is_done(JOB, tmp_path)
+
+
+def test_other_texts_before_the_stamp_and_a_huge_picture_are_no_hindrance(tmp_path: Path) -> None:
+    chunks = PngInfo()
+    chunks.add_text("prompt", "x" * 5000)
+    chunks.add_text("p", "")
+    chunks.add_text(KEYWORD, json.dumps(stamp(JOB)))
+    (tmp_path / "x").mkdir()
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "x" / "a.png", pnginfo=chunks)
+
+    assert is_done(JOB, tmp_path)

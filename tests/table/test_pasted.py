@@ -19,7 +19,8 @@ from promptmill.table import open_table, pasted_table
         ("编号\t提示词\n1\t红杯\n2\t碗", "csv", 2),
         ('\n"id";"prompt"\n1;a mug\n', "csv", 1),
         ('{"prompt": "a mug"}\n{"prompt": "a bowl"}', "jsonl", 2),
-        ('[{"prompt": "a mug"}]', "json", 1),
+        ('[\n {"prompt": "a mug"}]', "json", 1),
+        ("[red] mug\n{a|b} mug", "txt", 2),
     ],
 )
 def test_the_format_is_told_by_the_first_line(tmp_path: Path, text: str, format: str, rows: int) -> None:
