@@ -1,7 +1,7 @@
 """The engine against a real ComfyUI on the demo checkpoint, and what threads cost that spin while they wait.
 
 Every server is a process of its own, on the CPU, with 2 OpenMP threads that sleep while they wait where its line says
-nothing else; the driver runs examples/products.csv through workflows/demo.json on each in turn, with fresh seeds:
+nothing else; the driver runs samples/products.csv through workflows/demo.json on each in turn, with fresh seeds:
 
 - start-up, until /prompt answers and until the driver has the first image;
 - images per minute, from the first image to the last, and memory after that;
@@ -35,7 +35,7 @@ import promptmill
 from promptmill.driver import Observer, Request, RunEvent, run
 
 PACKAGE = Path(promptmill.__file__).parent
-TABLE, WORKFLOW = PACKAGE / "examples" / "products.csv", PACKAGE / "workflows" / "demo.json"
+TABLE, WORKFLOW = PACKAGE / "samples" / "products.csv", PACKAGE / "workflows" / "demo.json"
 HOME = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
 COMFYUI = [os.environ.get("COMFYUI_PYTHON") or HOME / ".venv" / "bin" / "python", "main.py", "--cpu"]
 ENGINE = [sys.executable, "-m", "promptmill", "engine", "--device", "cpu"]

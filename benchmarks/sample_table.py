@@ -104,7 +104,7 @@ def server(base: Path) -> Iterator[Server]:
 
 def write_table(base: Path, rows: int) -> str:
     """Rows of the examples' prompts again and again, in a new file; its folder is new as well."""
-    with (PACKAGE / "examples" / "products.csv").open(encoding="utf-8", newline="") as file:
+    with (PACKAGE / "samples" / "products.csv").open(encoding="utf-8", newline="") as file:
         prompts = [row["prompt"] for row in csv.DictReader(file)]
     name = f"{uuid.uuid4().hex}.csv"
     with (base / "input" / name).open("w", encoding="utf-8", newline="") as file:

@@ -159,7 +159,7 @@ def test_the_places_that_the_architecture_names_exist() -> None:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeComfy]:
     """A folder with what the pages speak of, and a server that has the shipped workflow's model."""
-    shutil.copy(ROOT / "examples" / "products.csv", tmp_path)
+    shutil.copy(ROOT / "samples" / "products.csv", tmp_path)
     shutil.copytree(ROOT / "workflows", tmp_path / "workflows")
     shutil.copy(ROOT / "workflows" / "text_to_image.json", tmp_path / "workflow.json")
     monkeypatch.chdir(tmp_path)

@@ -190,7 +190,7 @@ def demo(
         path = export_checkpoint(export)
         output.result(str(path), {"checkpoint": str(path)})
         return 0
-    table, workflow = EXAMPLES / "examples" / "products.csv", EXAMPLES / "workflows" / "demo.json"
+    table, workflow = EXAMPLES / "samples" / "products.csv", EXAMPLES / "workflows" / "demo.json"
     request = Request(table, workflow, tuple(server), name="{style}/{sku}.png")
     return show_run(request, WorkerSettings(), out, None, False, output)
 

@@ -24,7 +24,7 @@ from promptmill.driver.cli import app, embedded
 Promptmill = Callable[..., "subprocess.CompletedProcess[str]"]
 Begin = Callable[..., "subprocess.Popen[str]"]
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCTS = ROOT / "examples" / "products.csv"
+PRODUCTS = ROOT / "samples" / "products.csv"
 DEMO = ROOT / "workflows" / "demo.json"
 
 

@@ -28,7 +28,7 @@ from promptmill.tools.demo_model.scenes import (
     split_words,
 )
 
-PRODUCTS = Path(__file__).parents[2] / "examples" / "products.csv"
+PRODUCTS = Path(__file__).parents[2] / "samples" / "products.csv"
 RED_MUG = Scene("mug", "red", BACKGROUNDS[0], LIGHTS[0], MEDIA[0])
 HELD_OUT = [(o, c) for o in OBJECTS for c in COLOURS if is_held_out(o, c)]
 

@@ -1,4 +1,4 @@
-"""The tables in examples/ are what a newcomer is told they are."""
+"""The tables in samples/ are what a newcomer is told they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from promptmill.table import open_table
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def test_the_gbk_table_holds_the_same_rows_as_the_utf8_one() -> None:
