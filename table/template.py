@@ -150,6 +150,6 @@ def _converter(spec: re.Match[str]) -> Callable[[str], object]:
 
 
 def _whole(text: str) -> int:
-    if not re.fullmatch(r"\s*[+-]?[0-9]{1,1000}\s*", text):
+    if not re.fullmatch(r"[ \t\r\n]*[+-]?[0-9]{1,1000}[ \t\r\n]*", text):
         raise ValueError(text)
     return int(text)

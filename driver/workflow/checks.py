@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Check = Callable[[Any], Any]
 
-INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*")
-DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*")
+INTEGER = re.compile(r"[ \t\r\n]*[+-]?[0-9]{1,40}[ \t\r\n]*")
+DECIMAL = re.compile(r"[ \t\r\n]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[ \t\r\n]*")
 BOOLEANS = {"true": True, "1": True, "是": True, "false": False, "0": False, "否": False}
 MODEL_FILE = re.compile(r"\.(safetensors|sft|ckpt|pth?|bin|gguf)$", re.I)
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload")

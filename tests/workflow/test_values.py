@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promptmill.driver.workflow import Graph, Target, checker
@@ -91,6 +91,7 @@ def test_integers_as_text_are_taken_exactly_where_the_server_takes_them(number: 
 
 
 @given(st.text())
+@example("0\x1f")
 def test_whatever_is_accepted_is_what_python_reads(text: str) -> None:
     for spec, convert in ((SEED, int), (CFG, float)):
         try:
