@@ -42,6 +42,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/typecheck.py
+	@if command -v npm >/dev/null; then \
+		npm install --no-package-lock --silent --no-audit --no-fund --prefix tests/web && tests/web/node_modules/.bin/tsc -p tests/web; \
+	else echo "NOT RUN: the types of web/, which need npm"; fi
 
 format: install
 	$(BIN)/ruff check --fix .
