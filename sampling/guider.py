@@ -16,7 +16,7 @@ from comfy.samplers import CFGGuider, calc_cond_batch, process_conds, sampling_f
 from ..errors import SamplingError
 from .alone import Conditioning, why_model_alone, why_row_alone
 from .groups import Entries, group
-from .masked import can_mask, masked, pad
+from .padding import can_pad, pad, without_padding
 from .samplers import row_sampler, why_alone
 
 
@@ -182,13 +182,13 @@ class RowGuider(CFGGuider):
             for row, seed in enumerate(self.seeds)
         ]
         forward: Any = nullcontext()
-        if can_mask(model.diffusion_model, self.model_options):
+        if can_pad(model.diffusion_model, self.model_options):
             together = (
                 [["positive"], ["negative"]] if math.isclose(self.cfg, 1) else [["positive", "negative"]]
             )
             for kinds in together:
                 pad([row[kind] for row in rows for kind in kinds])
-            forward = masked(model.diffusion_model)
+            forward = without_padding(model.diffusion_model)
         self.rows, self.groups = rows, group(rows)
         self.conds: dict[str, Any] = {}  # processed above
         try:

@@ -1,8 +1,9 @@
 """Prompts of different lengths in one forward of ERNIE-Image.
 
 ERNIE-Image puts the image at the position after the last text token and lets every token attend to every other, so a
-padded prompt is another picture. Here each row keeps its own positions, and padding is masked out. The forward is ComfyUI's
-own, with its weights, patches and offloading: hooks change what goes into its position embedding and its layers.
+padded prompt is another picture. Here each row keeps its own positions, and attends to its own tokens only: the padding
+comes last, so a row's keys are cut off before it. A mask would do the same, but the fast attention functions take none. The
+forward is ComfyUI's own, with its weights, patches and offloading.
 """
 
 from __future__ import annotations
@@ -17,15 +18,11 @@ from comfy.ldm.ernie import model as ernie
 
 LENGTHS = "promptmill_text_lengths"
 
-ATTENTION = {"attention_basic", "attention_sub_quad", "attention_split", "attention_pytorch"}
-"""ComfyUI's attention functions that compute the same with an additive mask; others quantize, or leave the mask to chance."""
 
-
-def can_mask(diffusion_model: Any, options: dict[str, Any]) -> bool:
-    """Whether this forward honours a mask: ERNIE-Image itself, not compiled, not copied to other devices."""
+def can_pad(diffusion_model: Any, options: dict[str, Any]) -> bool:
+    """Whether rows can be kept from their padding: ERNIE-Image itself, not compiled, not copied to other devices."""
     return (
         type(diffusion_model) is ernie.ErnieImageModel
-        and ernie.optimized_attention.__name__ in ATTENTION
         and not any(options["transformer_options"].get("wrappers", {}).values())
         and "multigpu_clones" not in options
     )
@@ -47,23 +44,22 @@ def pad(entries: list[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def masked(model: ernie.ErnieImageModel) -> Iterator[None]:
+def without_padding(model: ernie.ErnieImageModel) -> Iterator[None]:
     """While open, forwards that are given the lengths of their texts see no padding; others are as ever."""
+    whole = ernie.optimized_attention
     missing: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
+    ends: list[int] = []
     image = 0
 
     def begin(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        nonlocal missing, mask, image
-        missing = mask = None
+        nonlocal missing, ends, image
+        missing = None
         lengths = kwargs.pop(LENGTHS, None)
         if lengths is not None:
             x, text = args[0], kwargs["context"]
             image = (x.shape[2] // model.patch_size) * (x.shape[3] // model.patch_size)
             missing = text.shape[1] - lengths
-            mask = x.new_zeros(len(x), 1, 1, image + text.shape[1])
-            padding = torch.arange(text.shape[1], device=x.device) >= lengths[:, None]
-            mask[:, 0, 0, image:].masked_fill_(padding, torch.finfo(x.dtype).min)
+            ends = (image + lengths).tolist()
         return args, kwargs
 
     def place(_: Any, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
@@ -73,16 +69,20 @@ def masked(model: ernie.ErnieImageModel) -> Iterator[None]:
         ids[:, :image, 0] -= missing[:, None]
         return (ids,)
 
-    def hide(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        return args, kwargs if mask is None else {**kwargs, "attention_mask": mask}
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **options: Any) -> Any:
+        if missing is None:
+            return whole(q, k, v, heads, **options)
+        rows = zip(*(tensor.chunk(len(q)) for tensor in (q, k, v)), ends, strict=True)
+        return torch.cat([whole(q, k[:, :end], v[:, :end], heads, **options) for q, k, v, end in rows])
 
     hooks = [
         model.register_forward_pre_hook(begin, with_kwargs=True),
         model.pos_embed.register_forward_pre_hook(place),
-        *(layer.register_forward_pre_hook(hide, with_kwargs=True) for layer in model.layers),
     ]
+    ernie.optimized_attention = attend
     try:
         yield
     finally:
+        ernie.optimized_attention = whole
         for hook in hooks:
             hook.remove()
