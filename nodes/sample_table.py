@@ -15,9 +15,8 @@ from torch import Tensor
 from ..files import remove_parts
 from ..sampling import Setup, TableSampler
 from ..table import MANIFEST, Job
-from .row_graph import Graphs
 from .save_ahead import SaveAhead
-from .saving import IfExists, RowSaver
+from .saving import saver_of, saving_inputs
 from .sockets import CATEGORY, PromptTableValue, TableSocket
 from .table_progress import TableProgress
 from .table_row import SIZE
@@ -63,19 +62,7 @@ class SampleTable(io.ComfyNode):
                     tooltip="How many rows are sampled at a time; rows of another size, steps or cfg wait for the next batch. "
                     "Halved when memory does not suffice.",
                 ),
-                io.Combo.Input(
-                    "if_exists",
-                    options=IfExists,
-                    default=IfExists.SKIP,
-                    tooltip="skip: a row that is done is not made again; number: mug_2.png; overwrite: replace the file.",
-                ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Save as Save Image would, under this prefix: promptmill's driver sets it. Blank: the rows' names.",
-                ),
+                *saving_inputs(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The last ones, a batch at most."),
@@ -97,7 +84,7 @@ class SampleTable(io.ComfyNode):
         cls, table: PromptTableValue, if_exists: str, filename_prefix: str = "", **inputs: Any
     ) -> list[str]:
         """Ask for the models only where an image is still to be made."""
-        saver = cls._saver(table, if_exists)
+        saver = saver_of(cls.hidden, table.folder, if_exists)
         if filename_prefix or any(saver.is_wanted(job) for job in table.jobs):
             return ["model", "clip", "vae"]
         return []
@@ -124,7 +111,7 @@ class SampleTable(io.ComfyNode):
 
         :raises OutputError: an image could not be saved; those before it are in their place.
         """
-        saver = cls._saver(table, if_exists)
+        saver = saver_of(cls.hidden, table.folder, if_exists)
         remove_parts(saver.out)
         progress = TableProgress(cls.hidden.unique_id, table.count, model)
         shown: deque[dict[str, str]] = deque(maxlen=None if filename_prefix else SHOWN)
@@ -164,8 +151,3 @@ class SampleTable(io.ComfyNode):
             progress.made,
             ui={"images": list(shown)},
         )
-
-    @classmethod
-    def _saver(cls, table: PromptTableValue, if_exists: str) -> RowSaver:
-        graphs = Graphs(cls.hidden.prompt, cls.hidden.extra_pnginfo, cls.hidden.unique_id)
-        return RowSaver(table.folder, IfExists(if_exists), graphs)

@@ -9,8 +9,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..errors import TableError
-from .row_graph import Graphs
-from .saving import IfExists, RowSaver
+from .saving import RowSaver, saver_of, saving_inputs
 from .sockets import CATEGORY, RowsSocket, RowsValue
 
 
@@ -32,19 +31,7 @@ class SaveRows(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", lazy=True),
                 RowsSocket.Input("rows"),
-                io.Combo.Input(
-                    "if_exists",
-                    options=IfExists,
-                    default=IfExists.SKIP,
-                    tooltip="skip: a row that is done is not made again; number: mug_2.png; overwrite: replace the file.",
-                ),
-                io.String.Input(
-                    "filename_prefix",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Save as Save Image would, under this prefix: promptmill's driver sets it. Blank: the rows' names.",
-                ),
+                *saving_inputs(),
             ],
             outputs=[io.Image.Output("images", display_name="images")],
         )
@@ -57,7 +44,12 @@ class SaveRows(io.ComfyNode):
     @classmethod
     def check_lazy_status(cls, rows: RowsValue, **inputs: Any) -> list[str]:
         """Ask for the images only where one is still to be made."""
-        return ["images"] if inputs.get("filename_prefix") or _wanted(cls._saver(rows, inputs), rows) else []
+        return (
+            ["images"]
+            if inputs.get("filename_prefix")
+            or _wanted(saver_of(cls.hidden, rows.folder, inputs["if_exists"]), rows)
+            else []
+        )
 
     @classmethod
     def execute(
@@ -68,7 +60,7 @@ class SaveRows(io.ComfyNode):
 
         :param images: [rows, height, width, channels] in 0..1; None where all rows are done.
         """
-        saver = cls._saver(rows, {"if_exists": if_exists})
+        saver = saver_of(cls.hidden, rows.folder, if_exists)
         files = [job.file for job in rows.jobs]
         if images is not None:
             if len(images) != len(rows.jobs):
@@ -91,11 +83,6 @@ class SaveRows(io.ComfyNode):
         if images is None:
             return io.NodeOutput(ExecutionBlocker(None), ui=shown)
         return io.NodeOutput(images, ui=shown)
-
-    @classmethod
-    def _saver(cls, rows: RowsValue, inputs: dict[str, Any]) -> RowSaver:
-        graphs = Graphs(cls.hidden.prompt, cls.hidden.extra_pnginfo, cls.hidden.unique_id)
-        return RowSaver(rows.folder, IfExists(inputs["if_exists"]), graphs)
 
 
 def _wanted(saver: RowSaver, rows: RowsValue) -> bool:

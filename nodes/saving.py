@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from enum import Enum
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import folder_paths
 import numpy as np
 from comfy.cli_args import args
+from comfy_api.latest import io
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -83,7 +85,7 @@ class RowSaver:
         """
         if _listed_as(job.file, job) not in self._listed:
             data = (self.out / job.file).read_bytes()
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(BytesIO(data)) as image:
                 self._record(job, job.file, data, image.size, None)
 
     @cached_property
@@ -148,7 +150,7 @@ class RowSaver:
         chunks = PngInfo()
         for keyword, content in carried.items():
             chunks.add_text(keyword, json.dumps(content))
-        buffer = io.BytesIO()
+        buffer = BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG", pnginfo=chunks, compress_level=4)
         return buffer.getvalue()
 
@@ -162,6 +164,32 @@ class RowSaver:
 
 def _listed_as(file: str, made: Job | Entry) -> int:
     return hash((file, made.seed, made.prompt, made.negative))
+
+
+def saving_inputs() -> list[Any]:
+    """The inputs that all saving nodes share."""
+    return [
+        io.Combo.Input(
+            "if_exists",
+            options=IfExists,
+            default=IfExists.SKIP,
+            tooltip="skip: a row that is done is not made again; number: mug_2.png; overwrite: replace the file.",
+        ),
+        io.String.Input(
+            "filename_prefix",
+            default="",
+            optional=True,
+            advanced=True,
+            tooltip="Save as Save Image would, under this prefix: promptmill's driver sets it. Blank: the rows' names.",
+        ),
+    ]
+
+
+def saver_of(hidden: Any, folder: str, if_exists: str) -> RowSaver:
+    """The saver of a node, by what ComfyUI hands to it hidden."""
+    return RowSaver(
+        folder, IfExists(if_exists), Graphs(hidden.prompt, hidden.extra_pnginfo, hidden.unique_id)
+    )
 
 
 def _not_saved(name: str, error: OSError) -> OutputError:

@@ -175,15 +175,23 @@ def start_comfyui(start_server: Callable[..., ServerProcess]) -> Callable[..., S
 
 
 @pytest.fixture(scope="session")
-def pack_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders for a real ComfyUI: this repository as a node pack, and the demo checkpoint."""
+def new_pack_base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """New folders for a real ComfyUI: this repository as a node pack, and the demo checkpoint."""
     from promptmill.driver.engine.demo.export import export
 
-    base = tmp_path_factory.mktemp("pack")
-    export(base / "models" / "checkpoints")
-    (base / "custom_nodes").mkdir()
-    (base / "custom_nodes" / "promptmill").symlink_to(Path(__file__).parents[1], target_is_directory=True)
-    return base
+    def new() -> Path:
+        base = tmp_path_factory.mktemp("pack")
+        export(base / "models" / "checkpoints")
+        (base / "custom_nodes").mkdir()
+        (base / "custom_nodes" / "promptmill").symlink_to(Path(__file__).parents[1], target_is_directory=True)
+        return base
+
+    return new
+
+
+@pytest.fixture(scope="session")
+def pack_base(new_pack_base: Callable[[], Path]) -> Path:
+    return new_pack_base()
 
 
 @pytest.fixture(scope="session")

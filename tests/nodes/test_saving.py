@@ -183,7 +183,10 @@ def test_half_a_file_is_not_done(canvas, row_graph, folder) -> None:
     "workflow", [{"nodes": [{}]}, {"nodes": None}, [1], "x", {"nodes": [], "definitions": None}]
 )
 def test_whatever_a_client_sends_as_workflow_costs_no_image(canvas, row_graph, workflow: Any) -> None:
-    assert canvas.run(row_graph(), workflow).files(SAVER) == ["a_1.png"]
+    ended = canvas.run(row_graph(), workflow)
+
+    canvas.post("/history", {"clear": True})  # ComfyUI's own list of jobs fails on such a workflow
+    assert ended.files(SAVER) == ["a_1.png"]
 
 
 def test_under_a_prefix_it_saves_as_save_image_does(canvas, row_graph, folder) -> None:

@@ -17,7 +17,6 @@ import requests
 from numpy.typing import NDArray
 from PIL import Image
 
-from promptmill.driver.engine.demo.export import export
 from promptmill.table import Entry, read_entries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,12 +125,8 @@ def loader() -> Graph:
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ComfyUI's folders, with the demo checkpoint and this pack."""
-    base = tmp_path_factory.mktemp("stream")
-    export(base / "models" / "checkpoints")
-    (base / "custom_nodes").mkdir()
-    (base / "custom_nodes" / "promptmill").symlink_to(ROOT, target_is_directory=True)
+def base(new_pack_base: Callable[[], Path]) -> Path:
+    base = new_pack_base()
     (base / "custom_nodes" / "for_tests.py").write_text(TEST_NODES, encoding="utf-8")
     return base
 

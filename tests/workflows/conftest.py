@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import requests
 
-from promptmill.driver.engine.demo.export import export
-
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
@@ -102,11 +100,8 @@ class Comfy:
 
 
 @pytest.fixture(scope="session")
-def comfyui(start_comfyui: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Comfy:
-    base = tmp_path_factory.mktemp("comfyui")
-    (base / "custom_nodes").mkdir()
-    (base / "custom_nodes" / "promptmill").symlink_to(ROOT, target_is_directory=True)
-    export(base / "models" / "checkpoints")
+def comfyui(start_comfyui: Callable[..., Any], new_pack_base: Callable[[], Path]) -> Comfy:
+    base = new_pack_base()
     for title in NAMES:
         for node in read(WORKFLOWS / f"{title}.json")["nodes"]:
             for model in node["properties"].get("models", ()):
