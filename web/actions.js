@@ -3,7 +3,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { MAKERS, makersIn, nodeOf } from "./graph.js";
+import { behind, MAKERS, makersIn, nodeOf } from "./graph.js";
 import { knownRuns, openRun, runOf } from "./run.js";
 import { listJobs } from "./server.js";
 import { number, text } from "./text.js";
@@ -14,7 +14,7 @@ import { number, text } from "./text.js";
 
 const TOAST_MS = 8000;
 
-/** Events: "run", whenever a node on the canvas got a run, with both as detail. */
+/** Events: "run", whenever a node on the canvas got a run, with both as detail; "graph", when there is another graph. */
 export const opened = new EventTarget();
 
 /**
@@ -49,7 +49,7 @@ export async function queueAllRows(node) {
     if (!maker) return tell("warn", text(node || !makers.length ? "no_table" : "choose_node"));
     const run = await open(maker);
     if (run.queueing) return;
-    const queued = await run.queueAll(prompt);
+    const queued = await run.queueAll(behind(prompt, maker.id));
     if (!queued && !run.isBusy) tell("info", text("nothing_to_do", { count: number(run.jobs.length) }));
   } catch (error) {
     tell("error", String(/** @type {Error} */ (error).message));
@@ -83,7 +83,13 @@ function offline() {}
 
 /** Take up runs that the server is still busy with. */
 export async function takeUp() {
+  opened.dispatchEvent(new Event("graph"));
   if (hasMakers(app.graph) && (await listJobs("pending,in_progress")).length) await openRuns().catch(() => {});
+}
+
+/** A table was changed: show how far its images are now. A fault in it is shown by its node. */
+export async function follow() {
+  if (hasMakers(app.graph)) await openRuns().catch(() => {});
 }
 
 /** @param {any} graph */

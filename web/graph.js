@@ -36,6 +36,26 @@ export function makersIn(prompt) {
 }
 
 /**
+ * The graph with only what is behind a node, and what that needs: other outputs do not run with each row.
+ *
+ * @param {Prompt} prompt
+ * @param {string} id
+ * @returns {Prompt}
+ */
+export function behind(prompt, id) {
+  const nodes = Object.entries(prompt.output);
+  /** @param {any} node */
+  const origins = (node) => Object.values(node.inputs).flatMap((value) => (Array.isArray(value) ? [String(value[0])] : []));
+  const wanted = new Set([id]);
+  for (let size = 0; size < wanted.size; ) {
+    size = wanted.size;
+    for (const [each, node] of nodes) if (origins(node).some((origin) => wanted.has(origin))) wanted.add(each);
+  }
+  for (const each of wanted) if (prompt.output[each]) origins(prompt.output[each]).forEach((origin) => wanted.add(origin));
+  return { ...prompt, output: Object.fromEntries(nodes.filter(([each]) => wanted.has(each))) };
+}
+
+/**
  * The node on the canvas, and whether it still is what the execution id names.
  *
  * @param {string} id

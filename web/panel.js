@@ -111,9 +111,11 @@ function fill(container) {
   const resized = new ResizeObserver(draw);
   resized.observe(list);
   opened.addEventListener("run", isOpened);
+  opened.addEventListener("graph", refresh);
   refresh();
   return () => {
     opened.removeEventListener("run", isOpened);
+    opened.removeEventListener("graph", refresh);
     resized.disconnect();
     runs = [];
     follow(undefined);

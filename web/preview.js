@@ -1,6 +1,7 @@
 // @ts-check
 /** What a Prompt Table holds, shown in the node. */
 
+import { follow } from "./actions.js";
 import { addElement, element, fit } from "./dom.js";
 import { chooseFile } from "./files.js";
 import { look } from "./table.js";
@@ -42,19 +43,20 @@ export function addPreview(node) {
     words.textContent = words.title = shown[0];
     body.replaceChildren(...shown.slice(1));
   };
-  const refreshSoon = () => {
+  /** @param {boolean} changed */
+  const refreshSoon = (changed) => {
     clearTimeout(timer);
-    timer = setTimeout(refresh, PAUSE_MS);
+    timer = setTimeout(() => refresh().then(changed ? follow : undefined), PAUSE_MS);
   };
   for (const widget of inputs) {
     const { callback } = widget;
     widget.callback = function (...values) {
       callback?.apply(this, values);
-      refreshSoon();
+      refreshSoon(true);
     };
   }
   showText(node);
-  refreshSoon();
+  refreshSoon(false);
 }
 
 /**

@@ -56,7 +56,7 @@ function describe(run) {
   if (run.queueing) words.push(text("queued_of", { done: number(run.queueing.done), total: number(run.queueing.total) }));
   else if (left) words.push(text("count_left", { count: number(left) }));
   if (left && run.rate) {
-    const minutes = left / run.rate;
+    const minutes = (left + (run.queueing ? run.queueing.total - run.queueing.done : 0)) / run.rate;
     words.push(text("rate", { rate: run.rate.toFixed(1) }));
     words.push(minutes < 1 ? text("under_a_minute") : text("minutes_left", { minutes: number(Math.round(minutes)) }));
   }

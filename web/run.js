@@ -260,7 +260,7 @@ export class Run extends EventTarget {
   #poll() {
     if (this.#polling) return;
     this.#polling = setTimeout(async () => {
-      this.update(await look(this.maker.table));
+      await look(this.maker.table).then((found) => this.update(found), goneTable);
       this.#polling = 0;
       if (this.#open.size) this.#poll();
     }, POLL_MS);
@@ -272,7 +272,7 @@ export class Run extends EventTarget {
     this.#active = false;
     const made = [...this.#made];
     this.#made.clear();
-    await this.refresh();
+    await this.refresh().catch(goneTable);
     this.dispatchEvent(new CustomEvent("finished", { detail: made.some((job) => job.state !== "done") }));
   }
 
@@ -283,6 +283,9 @@ export class Run extends EventTarget {
     }, NOTIFY_MS);
   }
 }
+
+/** The table was moved or broken meanwhile: its node says so, and what is known stays. */
+function goneTable() {}
 
 /**
  * @param {Maker} maker

@@ -319,7 +319,7 @@ class Plan:
             inputs=inputs,
             prompt=job.prompt,
             negative=job.negative,
-            seed=job.seed if self._seeds or "seed" in self._used_names() else None,
+            seed=job.seed if self._seeds or self._pastings or "seed" in self._used_names() else None,
             model_key=json.dumps([job.values.get(target) for target in self._models]),
             stamp=self._stamp(job),
         )

@@ -128,7 +128,9 @@ def test_the_driver_fills_a_prompt_tables_templates_as_the_canvas_does(
         one, other = Image.open(ours / name), Image.open(theirs / name)
         assert one.info["promptmill"] == other.info["promptmill"]
         assert one.tobytes() == other.tobytes()
+    assert {entry.seed for entry in read_entries(ours)} == {entry.seed for entry in read_entries(theirs)}
     assert drive(canvas, products, graph, ours, tmp_path, "--variants", "2")["made"] == 0
+    assert None not in {entry.seed for entry in read_entries(ours)}
 
 
 def test_driver_then_canvas_then_driver_make_a_changed_row_once(

@@ -317,3 +317,42 @@ def test_the_canvas_speaks_chinese(open_canvas: Callable[..., Any]) -> None:
         canvas.page.wait_for_selector(f"[data-node-id] >> text={shown}")
     canvas.page.hover("[data-testid=node-widget]:has(:text-is('提示词')) textarea")
     canvas.page.wait_for_selector(".p-tooltip >> text=例如 {prompt}、{style}")
+
+
+def test_other_outputs_of_the_graph_do_not_run_with_each_row(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.page.evaluate(
+        """(folder) => {
+          const [image, save] = ["EmptyImage", "SaveImage"].map((type) => LiteGraph.createNode(type));
+          [image, save].forEach((node) => app.graph.add(node));
+          image.connect(0, save, 0);
+          save.widgets.find((w) => w.name === "filename_prefix").value = `${folder}/other`;
+        }""",
+        classic.folder,
+    )
+    classic.open_panel()
+
+    classic.queue_all()
+    classic.wait_for_words("4 of 4 done")
+
+    assert classic.files() == ["a_1.png", "b_1.png", "c_1.png", "d_1.png"]
+
+
+def test_a_changed_table_and_another_graph_are_shown_as_they_are_now(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.open_panel()
+    classic.queue_all()
+    classic.wait_for_words("4 of 4 done")
+
+    classic.page.evaluate(
+        """() => {
+          const widget = app.graph.nodes.find((n) => n.type === "PromptmillPromptTable").widgets.find((w) => w.name === "variants");
+          widget.value = 2;
+          widget.callback(2);
+        }"""
+    )
+    classic.wait_for_words("4 of 8 done")
+    assert classic.page.locator(LINE).count() == 8
+
+    classic.page.evaluate("app.loadGraphData({ nodes: [], links: [], version: 0.4 })")
+    classic.page.wait_for_function("!document.querySelector('.pm-panel .pm-line')")
