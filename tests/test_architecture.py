@@ -17,7 +17,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "table": {"errors"},
-    "quantization": {"errors"},
+    "quantization": {"errors", "files"},
     "sampling": {"errors", "table", "quantization"},
     "nodes": {"errors", "files", "table", "quantization", "sampling"},
     "driver": {"errors", "files", "table"},

@@ -110,7 +110,10 @@ def test_command_lines_can_be_typed(words: list[str]) -> None:
 # The two READMEs
 
 
-@pytest.mark.parametrize(("english", "chinese"), [READMES, (DOCS / "canvas.md", DOCS / "canvas.zh.md")])
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [READMES, *((DOCS / f"{page}.md", DOCS / f"{page}.zh.md") for page in ("canvas", "quantization"))],
+)
 def test_both_languages_have_the_same_headings_and_code_blocks(english: Path, chinese: Path) -> None:
     def levels(page: Path) -> list[str]:
         return re.findall(r"^(#+) ", prose(page), re.M)

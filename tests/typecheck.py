@@ -21,6 +21,12 @@ with tempfile.TemporaryDirectory() as folder:
         "-p",
         "promptmill.table",
         "-p",
+        "promptmill.quantization",
+        "-p",
+        "promptmill.sampling",
+        "-p",
+        "promptmill.nodes",
+        "-p",
         "promptmill.driver",
     ]
     sys.exit(

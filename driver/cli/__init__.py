@@ -7,7 +7,7 @@ import sys
 import threading
 from types import FrameType
 
-from . import commands, views  # noqa: F401  (they register their commands)
+from . import cache, commands, quantize, views  # noqa: F401  (they register their commands)
 from .app import app
 
 __all__ = ["app", "main"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from ...errors import ServerError
 from .app import command
 from .options import DEFAULT_SERVERS, DatabaseOption, JsonOption, OutArgument, ServerOption
 from .output import Output
+
+if TYPE_CHECKING:
+    from ...quantization.hardware import Device
 
 
 @command
@@ -93,7 +96,8 @@ def report(out: OutArgument, database: DatabaseOption = None, json: JsonOption =
 
 @command
 def doctor(server: ServerOption = DEFAULT_SERVERS, json: JsonOption = False) -> int:
-    """Show servers, versions and devices, and what to mend."""
+    """Show servers, versions and devices, what suits them, and what to mend."""
+    from ...quantization.hardware import device_of_server
     from ..comfy import ComfyClient
 
     output = Output(json=json)
@@ -115,12 +119,34 @@ def doctor(server: ServerOption = DEFAULT_SERVERS, json: JsonOption = False) -> 
             f"{'; '.join(devices)}, {waiting} in the queue",
             {"server": url, "queue": waiting, **stats},
         )
+        if kind == "ComfyUI":
+            for device in stats["devices"]:
+                _advise(device_of_server(device, system["pytorch_version"]), output)
     return 0 if reached == len(server) else ServerError.exit_code
 
 
 def _device(device: dict[str, Any]) -> str:
     free, total = device["vram_free"] / 2**30, device["vram_total"] / 2**30
     return f"{device['name']} ({free:.1f} of {total:.1f} GiB free)"
+
+
+def _advise(device: Device, output: Output) -> None:
+    from ...quantization.hardware import FORMATS, advise, runs
+
+    found = {name: runs(name, device) for name in FORMATS}
+    advice = advise(device)
+    lines = [f"  {device}", *(f"    {name}: {run.how} ({run.why})" for name, run in found.items())]
+    size = f"{advice.memory / 1e9:.1f} GB with weights" + ("" if advice.fits else ", which are streamed")
+    lines.append(
+        f"    a model of 8 B: {advice.choice.format} ({advice.choice.why}); "
+        f"rows_per_batch {advice.rows} at 1264 x 848 ({size})"
+    )
+    record = {name: run._asdict() for name, run in found.items()}
+    model = {"format": advice.choice.format, "why": advice.choice.why, "rows_per_batch": advice.rows}
+    output.result(
+        "\n".join(lines),
+        {"device": device.name, **record, "model_8b": {**model, "fits": advice.fits, "bytes": advice.memory}},
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,77 @@
+"""The command that looks after converted checkpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import CheckpointError
+from .app import command
+from .options import JsonOption
+from .output import Output
+
+PLACES = (Path("models"), Path.home() / "comfy" / "ComfyUI" / "models")
+"""Models of the ComfyUI in whose folder one stands, and of the one that comfy-cli installs."""
+
+
+@command
+def cache(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            envvar="PROMPTMILL_CACHE",
+            help="ComfyUI's models/promptmill_cache, when it is not found.",
+        ),
+    ] = None,
+    remove: Annotated[
+        list[str], typer.Option("--remove", metavar="NAME", help="Remove a file; repeat.")
+    ] = [],  # noqa: B006
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all files.")] = False,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            "--limit", min=0, metavar="GB", help="Remove what was used the longest ago, down to this size."
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """List the checkpoints that ComfyUI's loaders converted and keep; or remove some."""
+    from ...quantization.cache import Cache
+
+    output = Output(json=json)
+    found = Cache(folder or _found())
+    removed = [found.remove(name) for name in remove]
+    if clear or limit is not None:
+        removed += found.shrink(0 if clear else limit or 0)
+    if clear:
+        found.remove_parts()
+    entries = found.entries()
+    for entry in removed or entries:
+        used = "removed" if removed else f"{datetime.fromtimestamp(found.last_used(entry)):%Y-%m-%d %H:%M}"
+        output.result(
+            f"{entry.size / 1e9:6.2f} GB  {entry.format:5}  {used}  {entry.name}  from {entry.source}",
+            {
+                "name": entry.name,
+                "source": entry.source,
+                "format": entry.format,
+                "size": entry.size,
+                "used": used,
+            },
+        )
+    size = sum(entry.size for entry in entries) / 1e9
+    output.talk(f"{found.folder}: {len(entries)} files, {size:.2f} of {found.limit:g} GB")
+    return 0
+
+
+def _found() -> Path:
+    for place in PLACES:
+        if (place / "promptmill_cache").is_dir():
+            return place / "promptmill_cache"
+    raise CheckpointError(
+        "no cache of converted checkpoints is found here",
+        hint="--folder .../ComfyUI/models/promptmill_cache; a loader node makes it at its first conversion",
+    )

@@ -1,0 +1,1 @@
+"""FP8, INT8 and NVFP4: formats, conversion, calibration."""

@@ -1,0 +1,83 @@
+"""Which layers of a known diffusion model are quantized, and which are kept as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+PREFIXES = ("model.diffusion_model.", "")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family of diffusion models that ComfyUI knows by the names in its checkpoints."""
+
+    name: str
+    known_by: tuple[str, ...]
+    """Tensors that all of its checkpoints have, without prefix."""
+    layers: str
+    """What the names of its quantized layers match, from the start."""
+    kept: str = r"(?!)"
+    """What kept layers within these match anywhere: few weights, on which every block depends."""
+    weight_only: str = r"(?!)"
+    """Layers that are too large to keep and whose input is a vector or two: their activations stay in high precision."""
+
+    def quantizes(self, layer: str) -> bool:
+        """Whether a layer, named without the prefix, is quantized."""
+        return bool(re.match(self.layers, layer)) and not re.search(self.kept, layer)
+
+    def is_weight_only(self, layer: str) -> bool:
+        """Whether only the weight of a layer is rounded."""
+        return bool(re.search(self.weight_only, layer))
+
+
+ARCHITECTURES = (
+    Architecture("ernie-image", ("layers.0.mlp.linear_fc2.weight", "text_proj.weight"), r"layers\.\d+\."),
+    Architecture(
+        "lumina2",
+        ("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight"),
+        r"(layers|context_refiner|noise_refiner)\.\d+\.",
+        kept=r"adaLN_modulation",
+    ),
+    Architecture(
+        "sd3",
+        ("joint_blocks.0.context_block.attn.qkv.weight",),
+        r"joint_blocks\.\d+\.",
+        kept=r"adaLN_modulation",
+    ),
+    Architecture(
+        "flux",
+        ("double_blocks.0.img_attn.qkv.weight", "img_in.weight"),
+        r"(double|single)_blocks\.\d+\.",
+        weight_only=r"(img_mod|txt_mod|modulation)\.lin$",
+    ),
+    Architecture(
+        "qwen-image",
+        ("txt_norm.weight", "transformer_blocks.0.attn.add_q_proj.weight"),
+        r"transformer_blocks\.\d+\.",
+        weight_only=r"(img|txt)_mod\.1$",
+    ),
+    Architecture(
+        "sdxl",
+        ("label_emb.0.0.weight", "input_blocks.4.1.transformer_blocks.0.attn1.to_q.weight"),
+        r"(input_blocks|middle_block|output_blocks)\..*\.transformer_blocks\.\d+\.",
+    ),
+)
+
+REPEATED_BLOCK = re.compile(r"(?:^|\.)\d+\.")
+NOT_LINEAR = re.compile(r"emb|norm", re.IGNORECASE)
+
+
+def recognise(names: Collection[str]) -> tuple[Architecture | None, str]:
+    """The architecture of a checkpoint's tensors, None when unknown, and the prefix of its diffusion model."""
+    for prefix in PREFIXES:
+        for architecture in ARCHITECTURES:
+            if all(prefix + name in names for name in architecture.known_by):
+                return architecture, prefix
+    return None, next(prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in names))
+
+
+def may_be_linear(layer: str) -> bool:
+    """Whether the matrix of an unknown architecture's layer looks like that of a linear layer in a repeated block."""
+    return bool(REPEATED_BLOCK.search(layer)) and not NOT_LINEAR.search(layer)

@@ -1,0 +1,216 @@
+"""Converted checkpoints, made once: which file is made of which, how old, how large, and what has to go."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..files import put_in_place, stage
+from .journal import CONVERSION, locked
+
+LIMIT = 50.0
+"""GB, unless the environment variable PROMPTMILL_CACHE_SIZE says otherwise."""
+HASHES, LOCK = "hashes.json", "lock"
+BLOCK = 1 << 22
+WAIT = 0.5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A converted file, as the record beside it tells."""
+
+    name: str
+    """Of the file: ``<source's stem>.<format>.<8 hex of the key>.safetensors``."""
+    key: str
+    source: str
+    """The source's path when it was converted."""
+    format: str
+    size: int
+    """Bytes."""
+    report: dict[str, Any]
+    """Of the conversion."""
+
+
+class Cache:
+    """
+    A folder of converted checkpoints.
+
+    Beside each file lies its record, ``<name>.json``, whose time is when the file was used last. A lock, which the operating system
+    frees when its process ends, lets one process convert at a time.
+    """
+
+    def __init__(self, folder: Path, limit: float | None = None) -> None:
+        """
+        :param limit: GB that the files may take together; the file asked for last may be larger alone.
+        :raises CheckpointError: PROMPTMILL_CACHE_SIZE is no number.
+        """
+        self.folder = folder
+        self.limit = _limit() if limit is None else limit
+
+    def get(
+        self,
+        source: Path,
+        recipe: dict[str, Any],
+        make: Callable[[Path], dict[str, Any]],
+        *,
+        in_use: Collection[Path] = (),
+        tick: Callable[[str, float], None] = lambda what, share: None,
+    ) -> tuple[Path, Entry]:
+        """
+        The converted file, made when it is not there or not as it was made.
+
+        :param recipe: what the result depends on beside source and versions, with ``format``.
+        :param make: writes the file, as a whole or not at all, and returns its report.
+        :param in_use: files that stay even where the limit is passed.
+        :param tick: told of hashing (the share that is done) and of waiting for another process; what it raises ends both.
+        """
+        versions = [CONVERSION, importlib.metadata.version("comfy-kitchen")]
+        content = self.digest(source, lambda share: tick("reading", share))
+        key = hashlib.sha256(json.dumps([content, recipe, versions], sort_keys=True).encode()).hexdigest()
+        entry = self._find(key)
+        if entry is None:
+            with self._alone(lambda: tick("waiting for another process", 0)):
+                entry = self._find(key) or self._make(source, recipe["format"], key, make)
+        path = self.folder / entry.name
+        os.utime(_record_of(path))
+        self.shrink(self.limit, {path, *in_use})
+        return path, entry
+
+    def entries(self) -> list[Entry]:
+        """The files that are whole, the one that was used last first."""
+        paths = [path.with_suffix("") for path in self.folder.glob("*.safetensors.json")]
+        found = (entry for path in paths if (entry := self._whole(path)))
+        return sorted(found, key=self.last_used, reverse=True)
+
+    def last_used(self, entry: Entry) -> float:
+        """Seconds since the epoch."""
+        return _record_of(self.folder / entry.name).stat().st_mtime
+
+    def remove(self, name: str) -> Entry:
+        """
+        Remove a converted file. Returns what it was.
+
+        :raises CheckpointError: there is no such file in this cache, or another program holds it open.
+        """
+        entry = next((entry for entry in self.entries() if entry.name == name), None)
+        if entry is None:
+            raise CheckpointError(
+                "there is no such file in the cache", value=name, hint="promptmill cache lists them"
+            )
+        path = self.folder / entry.name
+        try:
+            path.unlink()
+        except PermissionError as error:
+            raise CheckpointError(
+                "the file cannot be removed", where=str(path), hint="stop the ComfyUI that has it loaded"
+            ) from error
+        _record_of(path).unlink()
+        return entry
+
+    def shrink(self, limit: float, keep: Collection[Path] = ()) -> list[Entry]:
+        """Remove what was used the longest ago until the rest takes at most ``limit`` GB. Returns what was removed."""
+        entries, removed = self.entries(), []
+        size = sum(entry.size for entry in entries)
+        for entry in reversed(entries):
+            if size <= limit * 1e9:
+                break
+            if self.folder / entry.name in keep:
+                continue
+            try:
+                removed.append(self.remove(entry.name))
+            except CheckpointError:
+                continue
+            size -= entry.size
+        return removed
+
+    def remove_parts(self) -> None:
+        """Remove what conversions left that were stopped and would otherwise go on."""
+        for path in self.folder.glob("*.*.????????.safetensors.part*"):
+            path.unlink()
+
+    def digest(self, source: Path, tick: Callable[[float], None] = lambda share: None) -> str:
+        """
+        The SHA-256 of a file, remembered for its path, size, time and inode.
+
+        :param tick: told the share that is read.
+        """
+        state = source.stat()
+        known = [state.st_size, state.st_mtime_ns, state.st_ino]
+        hashes = _read(self.folder / HASHES) or {}
+        remembered = hashes.get(str(source))
+        if remembered and remembered[1:] == known:
+            return str(remembered[0])
+        digest, read = hashlib.sha256(), 0
+        with source.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                read += len(block)
+                tick(read / state.st_size)
+        hashes = (_read(self.folder / HASHES) or {}) | {str(source): [digest.hexdigest(), *known]}
+        _write(self.folder / HASHES, hashes)
+        return digest.hexdigest()
+
+    def _find(self, key: str) -> Entry | None:
+        return next((entry for entry in self.entries() if entry.key == key), None)
+
+    def _make(self, source: Path, format: str, key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
+        path = self.folder / f"{source.stem}.{format}.{key[:8]}.safetensors"
+        path.unlink(missing_ok=True)
+        report = make(path)
+        entry = Entry(path.name, key, str(source), format, path.stat().st_size, report)
+        _write(_record_of(path), asdict(entry))
+        return entry
+
+    def _whole(self, path: Path) -> Entry | None:
+        record = _read(_record_of(path))
+        if record and path.is_file() and path.stat().st_size == record["size"]:
+            return Entry(**record)
+        return None
+
+    @contextmanager
+    def _alone(self, wait: Callable[[], None]) -> Iterator[None]:
+        """One process converts at a time; ``wait`` is called while another one does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("ab") as file:
+            while not locked(file):
+                wait()
+                time.sleep(WAIT)
+            yield
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _limit() -> float:
+    text = os.environ.get("PROMPTMILL_CACHE_SIZE") or str(LIMIT)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise CheckpointError(
+            "the size of the cache is a number of GB",
+            where="PROMPTMILL_CACHE_SIZE",
+            value=text,
+            hint=f"PROMPTMILL_CACHE_SIZE={LIMIT:.0f}",
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    put_in_place(stage(path, json.dumps(content, ensure_ascii=False).encode()), path)

@@ -1,0 +1,266 @@
+"""From a source to a quantized .safetensors file, tensor after tensor."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ..errors import CheckpointError, OutputError
+from .architectures import PREFIXES, Architecture
+from .checkpoint import Checkpoint, Source, buffer_of
+from .formats import Quantized, relative_error
+from .journal import CONVERSION, Journal
+from .layout import lay_out
+from .nearest import Map, all_cores, round_to_nearest
+from .recipe import Recipe
+from .report import LayerReport, Report
+from .selection import WEIGHT, Layer, keep_worst, select, sizes_after
+from .stream import WriteBehind, read_ahead
+from .target import check_space, check_target, metadata_of, tensors_of
+
+__all__ = ["Progress", "Recipe", "convert"]
+
+AHEAD, BEHIND = 192 << 20, 96 << 20
+"""Bytes that are read before they are needed, and that wait to be written."""
+PIECE = 64 << 20
+"""Bytes of a tensor that is only copied, at a time."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a conversion is."""
+
+    stage: str
+    """``measuring`` (unknown architectures), then ``converting``."""
+    name: str
+    """The tensor that was done last."""
+    done: int
+    """Bytes of the source, with those of an earlier call."""
+    total: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A weight to be quantized, or bytes of a tensor to be copied."""
+
+    key: str
+    """In the journal."""
+    name: str
+    start: int
+    size: int
+    layer: Layer | None = None
+
+
+def convert(
+    source: Source,
+    target: Path,
+    recipe: Recipe,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    device: str = "cpu",
+    *,
+    overwrite: bool = False,
+) -> Report:
+    """
+    Write a quantized copy of a source, which ComfyUI loads without any pack.
+
+    The target is there as a whole or not at all. Interrupted (also by what ``progress`` raises), the same call goes on where the
+    source is a file and there is no ``rounding``.
+
+    :param device: where torch computes.
+    :raises CheckpointError: the source cannot be quantized.
+    :raises OutputError: the target cannot be written.
+    """
+    began = time.monotonic()
+    check_target(source, target, overwrite)
+    architecture, layers = select(source, _name_of(source), recipe.format, recipe.keep)
+    try:
+        with (
+            torch.inference_mode(False),  # of ComfyUI, whose tensors no other thread could write into
+            torch.no_grad(),
+            Journal(target, _fingerprint(source, recipe, architecture, device)) as journal,
+            all_cores() as each,
+        ):
+            conversion = Conversion(source, target, recipe, device, progress, journal, each)
+            if architecture is None:
+                layers = conversion.measure(layers)
+            errors, converted = conversion.write(layers)
+    except OSError as error:
+        full = "make room on this disk; " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise OutputError(
+            f"the file cannot be written: {error.strerror}",
+            where=str(target),
+            hint=f"{full}the same command goes on",
+        ) from error
+    after = sizes_after(layers, recipe.format)
+    return Report(
+        target=target,
+        architecture=architecture.name if architecture else None,
+        format=recipe.format.name,
+        before=sum(info.nbytes for info in source.names.values()),
+        after=target.stat().st_size,
+        layers=[
+            LayerReport(
+                layer.name,
+                recipe.config(layer)["format"] if layer.name in after else None,
+                layer.why_kept,
+                errors.get(layer.name),
+                layer.info.nbytes,
+                after.get(layer.name, layer.info.nbytes),
+            )
+            for layer in layers
+        ],
+        seconds=time.monotonic() - began,
+        converted=converted,
+        whole=len({name.startswith(PREFIXES[0]) for name in source.names}) == 2,
+    )
+
+
+class Conversion:
+    """The passes over a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Path,
+        recipe: Recipe,
+        device: str,
+        progress: Callable[[Progress], None],
+        journal: Journal,
+        each: Map,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._recipe = recipe
+        self._device = device
+        self._progress = progress
+        self._journal = journal
+        self._each = each
+
+    def measure(self, layers: list[Layer]) -> list[Layer]:
+        """Quantize every layer to see which are the worst, and keep those."""
+        after = sizes_after(layers, self._recipe.format)
+        jobs = [
+            Job(f"measured {layer.name}", layer.name + WEIGHT, 0, layer.info.nbytes, layer)
+            for layer in layers
+            if layer.name in after
+        ]
+        errors = self._known(jobs)
+        for job, weight in self._pass("measuring", jobs):
+            if job.layer:
+                _, errors[job.layer.name] = self._quantize(job.layer, weight)
+                self._journal.note(job.key, errors[job.layer.name])
+                self._journal.flush()
+        return keep_worst(layers, errors, after, self._recipe.budget)
+
+    def write(self, layers: list[Layer]) -> tuple[dict[str, float], int]:
+        """Write the target. Returns the layers' errors, and how many bytes of the source this call converted."""
+        weights = {layer.name + WEIGHT: layer for layer in layers if not layer.why_kept}
+        constants = {
+            name: tensor
+            for layer in weights.values()
+            for name, tensor in self._recipe.constants(layer).items()
+        }
+        layout = lay_out(
+            tensors_of(self._source, self._recipe, weights, constants),
+            metadata_of(self._source, self._recipe, weights.values()),
+        )
+        jobs = list(self._jobs(weights))
+        errors = self._known(jobs)
+        converted = 0
+        check_space(self._target, self._journal.part, layout.size)
+        with WriteBehind(BEHIND) as behind:
+            start = {0: torch.frombuffer(bytearray(layout.header), dtype=torch.uint8)}
+            start |= {layout.places[name]: tensor for name, tensor in constants.items()}
+            behind.submit(0, self._put, start)
+            for job, data in self._pass("converting", jobs):
+                converted += job.size
+                if job.layer is None:
+                    behind.submit(job.size, self._put, {layout.places[job.name] + job.start: data}, job)
+                    continue
+                quantized, error = self._quantize(job.layer, data)
+                errors[job.layer.name] = error
+                parts = {
+                    layout.places[f"{job.layer.name}.{part}"]: tensor
+                    for part, tensor in quantized.tensors.items()
+                }
+                behind.submit(job.size // 2, self._put, parts, job, error)
+        self._journal.finish()
+        return errors, converted
+
+    def _jobs(self, weights: Mapping[str, Layer]) -> Iterator[Job]:
+        """All that goes from the source to the target; large tensors of a file that are only copied, in pieces."""
+        for name, info in self._source.names.items():
+            whole = name in weights or not isinstance(self._source, Checkpoint)
+            step = max(info.nbytes if whole else PIECE, 1)
+            for start in range(0, info.nbytes, step):
+                size = min(step, info.nbytes - start)
+                yield Job(f"{name} {start}", name, start, size, weights.get(name))
+
+    def _known(self, jobs: list[Job]) -> dict[str, float]:
+        """The errors of layers that an earlier call has done."""
+        done = self._journal.done
+        return {job.layer.name: done[job.key] or 0.0 for job in jobs if job.layer and job.key in done}
+
+    def _pass(self, stage: str, jobs: list[Job]) -> Iterator[tuple[Job, torch.Tensor]]:
+        """What is still to be done, each with what is read for it; progress is told after each."""
+        todo = [job for job in jobs if job.key not in self._journal.done]
+        total = sum(job.size for job in jobs)
+        done = total - sum(job.size for job in todo)
+        self._progress(Progress(stage, "", done, total))
+        for job, data in read_ahead(todo, self._read, AHEAD):
+            yield job, data
+            done += job.size
+            self._progress(Progress(stage, job.name, done, total))
+
+    def _read(self, job: Job) -> torch.Tensor:
+        if job.layer:
+            return self._source.read(job.name).contiguous()
+        if isinstance(self._source, Checkpoint):
+            return self._source.read_bytes(job.name, job.start, job.start + job.size)
+        return self._source.read(job.name).contiguous().reshape(-1).view(torch.uint8)
+
+    def _quantize(self, layer: Layer, weight: torch.Tensor) -> tuple[Quantized, float]:
+        if not torch.stack(torch.aminmax(weight)).isfinite().all():
+            raise CheckpointError(
+                "the weight holds NaN or infinity",
+                where=f"{_name_of(self._source)}, {layer.name}",
+                hint="download the checkpoint again, or take another one: this one makes black images",
+            )
+        if self._recipe.rounding:
+            exact = weight.to(self._device, torch.float32)
+            if better := self._recipe.rounding(layer.name, exact):
+                found = self._recipe.format.dequantize(better, layer.info.shape)
+                return better, relative_error(found, exact)
+        return round_to_nearest(weight, self._recipe.format, self._device, self._each)
+
+    def _put(
+        self, parts: Mapping[int, torch.Tensor], job: Job | None = None, error: float | None = None
+    ) -> None:
+        for place, tensor in parts.items():
+            stored = tensor.cpu().contiguous()
+            self._journal.write(place, buffer_of(stored))
+        if job:
+            self._journal.note(job.key, error)
+
+
+def _name_of(source: Source) -> str:
+    return str(source.path) if isinstance(source, Checkpoint) else "the model"
+
+
+def _fingerprint(source: Source, recipe: Recipe, architecture: Architecture | None, device: str) -> str:
+    """Of all that decides the bytes of the target; of a model in memory, or with a rounding of its own, none is twice the same."""
+    if not isinstance(source, Checkpoint) or recipe.rounding:
+        return uuid.uuid4().hex
+    versions = [CONVERSION, version("comfy-kitchen"), torch.__version__, device]
+    file = [source.path.name, source.size, source.path.stat().st_mtime_ns, source.digest]
+    chosen = [recipe.format.name, recipe.keep, recipe.budget, sorted(recipe.activation_scales.items())]
+    return hashlib.sha256(json.dumps([versions, file, chosen, repr(architecture)]).encode()).hexdigest()
