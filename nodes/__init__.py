@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .calibrate_model import CalibrateModel
 from .encode_rows import EncodeRows
+from .load_model import LoadCheckpoint, LoadModel
 from .prompt_table import PromptTable
 from .routes import add_routes
 from .row_guider import RowGuiderNode
@@ -23,6 +25,9 @@ NODES: list[type[io.ComfyNode]] = [
     SampleTable,
     SaveRows,
     SkipIfDone,
+    LoadModel,
+    LoadCheckpoint,
+    CalibrateModel,
 ]
 
 

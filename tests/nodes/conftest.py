@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ class Canvas:
 @pytest.fixture(scope="session")
 def canvas(pack_server: Any) -> Canvas:
     return Canvas(pack_server.url, pack_server.base)
+
+
+@pytest.fixture(scope="session")
+def canvas_of() -> Callable[[Any], Canvas]:
+    """The canvas of a server that a test started."""
+    return lambda server: Canvas(server.url, server.base)
 
 
 @pytest.fixture

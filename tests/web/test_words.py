@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LANGUAGES = ("en", "zh")
 SOURCES = "".join(
     path.read_text(encoding="utf-8")
-    for folder in ("table", "nodes", "sampling")
+    for folder in ("table", "quantization", "nodes", "sampling")
     for path in (ROOT / folder).glob("*.py")
 )
 CODE = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js"))

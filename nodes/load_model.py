@@ -1,0 +1,137 @@
+"""Load Model (FP8/INT8) and Load Checkpoint (FP8/INT8): a file, in the precision that suits the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.sd import load_checkpoint_guess_config, load_diffusion_model
+from comfy_api.latest import io
+from server import PromptServer
+
+from .precision import LOADED, Loadable, loadable, precision_input
+from .sockets import CATEGORY
+
+ALIASES = ["fp8", "int8", "nvfp4", "quantize", "load diffusion model", "unet", "量化", "加载模型"]
+
+
+class LoadModel(io.ComfyNode):
+    """A diffusion model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The face of the node."""
+        return io.Schema(
+            node_id="PromptmillLoadModel",
+            display_name="Load Model (FP8/INT8)",
+            category=CATEGORY,
+            description="Loads a diffusion model in the precision that suits the card. The first use of a 16-bit file converts it once "
+            "into a file that any ComfyUI loads; later ones take it from the cache.",
+            search_aliases=ALIASES,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=folder_paths.get_filename_list("diffusion_models"),
+                    tooltip="A file in ComfyUI's models/diffusion_models.",
+                ),
+                *loading_inputs(),
+            ],
+            outputs=[io.Model.Output("model", display_name="model"), info_output()],
+        )
+
+    @classmethod
+    def execute(cls, model_name: str, precision: str, accelerate: bool, verify: bool) -> io.NodeOutput:
+        """Convert where needed, and load through ComfyUI's own loader."""
+        found = loadable(file_of("diffusion_models", model_name), precision, cls.hidden.unique_id)
+        model = load_diffusion_model(str(found.path))
+        return loaded(cls.hidden.unique_id, found, accelerated(model, accelerate, verify))
+
+
+class LoadCheckpoint(io.ComfyNode):
+    """A checkpoint, with text encoder and VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The face of the node."""
+        return io.Schema(
+            node_id="PromptmillLoadCheckpoint",
+            display_name="Load Checkpoint (FP8/INT8)",
+            category=CATEGORY,
+            description="Loads a checkpoint, its diffusion model in the precision that suits the card; text encoder and VAE stay as they are. "
+            "The first use of a 16-bit file converts it once into a file that any ComfyUI loads; later ones take it from the cache.",
+            search_aliases=[*ALIASES, "checkpoint loader"],
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Combo.Input(
+                    "ckpt_name",
+                    options=folder_paths.get_filename_list("checkpoints"),
+                    tooltip="A file in ComfyUI's models/checkpoints.",
+                ),
+                *loading_inputs(),
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="model"),
+                io.Clip.Output("clip", display_name="clip"),
+                io.Vae.Output("vae", display_name="vae"),
+                info_output(),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, ckpt_name: str, precision: str, accelerate: bool, verify: bool) -> io.NodeOutput:
+        """Convert where needed, and load through ComfyUI's own loader."""
+        found = loadable(file_of("checkpoints", ckpt_name), precision, cls.hidden.unique_id)
+        embeddings = folder_paths.get_folder_paths("embeddings")
+        model, clip, vae, _ = load_checkpoint_guess_config(str(found.path), embedding_directory=embeddings)
+        return loaded(cls.hidden.unique_id, found, accelerated(model, accelerate, verify), clip, vae)
+
+
+def loading_inputs() -> list[io.Input]:
+    """The choices that both nodes have."""
+    return [
+        precision_input(),
+        io.Boolean.Input(
+            "accelerate",
+            default=False,
+            tooltip="Compile the model's blocks, with fused FP8 and INT8 products: the first image takes minutes longer, the others "
+            "are faster. A model that cannot be compiled works as without; the log says why.",
+        ),
+        io.Boolean.Input(
+            "verify",
+            default=False,
+            advanced=True,
+            tooltip="With accelerate: compare each block with ComfyUI's own in the first step, and log by how much they differ.",
+        ),
+    ]
+
+
+def accelerated(model: Any, accelerate: bool, verify: bool) -> Any:
+    """The model, as it is or compiled."""
+    if not accelerate:
+        return model
+    from ..sampling.accelerate import accelerate as compiled
+
+    return compiled(model, verify)
+
+
+def info_output() -> io.String.Output:
+    """What was loaded, as text."""
+    return io.String.Output(
+        "info",
+        display_name="info",
+        tooltip="Format, sizes, the layers that were kept, and how this device runs it.",
+    )
+
+
+def file_of(category: str, name: str) -> Path:
+    """A listed file of ComfyUI's."""
+    return Path(folder_paths.get_full_path_or_raise(category, name))
+
+
+def loaded(node_id: str, found: Loadable, model: Any, *others: Any) -> io.NodeOutput:
+    """The node's outputs; the text is shown on the node."""
+    LOADED[model.model] = found.path
+    PromptServer.instance.send_progress_text(found.info, node_id)
+    return io.NodeOutput(model, *others, found.info, ui={"text": (found.info,)})

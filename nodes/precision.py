@@ -1,0 +1,153 @@
+"""Which file is loaded for a model and a precision: itself, or its conversion from the cache; and what is told of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import comfy.model_management
+import folder_paths
+from comfy.utils import ProgressBar
+from comfy_api.latest import io
+from server import PromptServer
+
+from ..errors import CheckpointError
+from ..quantization.cache import Cache
+from ..quantization.hardware import AS_IT_IS, FORMATS, Choice, best_format, runs, this_device
+
+AUTOMATIC = "auto"
+CACHE = "promptmill_cache"
+"""The folder below ComfyUI's models, and the category under which extra_model_paths.yaml may name another one."""
+CONVERTIBLE = (".safetensors", ".sft")
+OURS = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "int8_tensorwise": "int8"}
+"""ComfyUI's names of formats, where they are not ours."""
+
+LOADED: WeakKeyDictionary[Any, Path] = WeakKeyDictionary()
+"""The converted files of the models that are there: the cache keeps them."""
+
+
+class Loadable(NamedTuple):
+    """A file for ComfyUI's loader, and what the node tells of it."""
+
+    path: Path
+    info: str
+
+
+def precision_input() -> io.Combo.Input:
+    """The choice that both loaders have."""
+    return io.Combo.Input(
+        "precision",
+        options=[AUTOMATIC, AS_IT_IS, *FORMATS],
+        tooltip="auto: fp8 on cards that compute in it (RTX 40 and newer), int8 on older NVIDIA cards that the model does not fit, "
+        "else as it is. The first use converts the file once; later ones load it from the cache.",
+    )
+
+
+def loadable(path: Path, precision: str, node_id: str) -> Loadable:
+    """
+    The file to load, converted now where that was not done before.
+
+    :param precision: one of the options of `precision_input`.
+    :raises CheckpointError: the file is damaged, or cannot be converted; it stays as it is.
+    """
+    if path.suffix.lower() not in CONVERTIBLE and precision in (AUTOMATIC, AS_IT_IS):
+        return Loadable(path, f"{path.name}: loaded as it is, only .safetensors files are converted")
+    from ..quantization.architectures import recognise
+    from ..quantization.checkpoint import Checkpoint, quantization_of
+    from ..quantization.formats import FORMATS as KITCHEN
+    from ..quantization.selection import select
+
+    source = Checkpoint(path)
+    device = this_device(comfy.model_management.get_torch_device())
+    title = f"{path.name}, {_gigabytes(path.stat().st_size)}"
+    _, prefix = recognise(source.names)
+    formats = Counter(fmt for layer, fmt in quantization_of(source).items() if layer.startswith(prefix))
+    if formats:
+        told = [f"{title}: loaded as it is, quantized already"]
+        for name, count in formats.items():
+            told.append(f"{count} layers {name}{_run(OURS.get(name, name), device)}")
+        return Loadable(path, "\n".join(told))
+    weights = 2 * sum(math.prod(t.shape) for name, t in source.names.items() if name.startswith(prefix))
+    best = best_format(device, weights)
+    choice = best if precision == AUTOMATIC else Choice(precision, "as chosen")
+    better = f"\nbetter on this device: {best.format} ({best.why})" if best.format != choice.format else ""
+    if choice.format == AS_IT_IS:
+        return Loadable(path, f"{title}: loaded as it is ({choice.why}){better}")
+    try:
+        select(source, path.name, KITCHEN[choice.format], ())
+    except CheckpointError as error:
+        if precision != AUTOMATIC:
+            raise
+        return Loadable(path, f"{title}: loaded as it is, {error.message}")
+    converted, report = _converted(path, source, choice.format, Teller(node_id))
+    told = [
+        f"{title}: loaded as {choice.format} ({choice.why}), {_gigabytes(converted.stat().st_size)}",
+        report,
+        f"{choice.format}{_run(choice.format, device)}{better}",
+        f"file: {converted.name}",
+    ]
+    return Loadable(converted, "\n".join(told))
+
+
+def cache_folder() -> Path:
+    """PROMPTMILL_CACHE, else what extra_model_paths.yaml says, else ``models/promptmill_cache``."""
+    listed = folder_paths.folder_names_and_paths.get(CACHE)
+    default = listed[0][0] if listed else Path(folder_paths.models_dir, CACHE)
+    return Path(os.environ.get("PROMPTMILL_CACHE") or default)
+
+
+class Teller:
+    """How far it is, on the node; a conversion that the user cancels ends here."""
+
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._bar = ProgressBar(100, node_id)
+        self._told = ""
+
+    def __call__(self, what: str, share: float) -> None:
+        """
+        :param share: of what is to be done, 0 to 1.
+        :raises InterruptProcessingException: the user has cancelled.
+        """
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        text = f"{what}: {share:.0%}" if share else what
+        if text != self._told:
+            self._told = text
+            self._bar.update_absolute(int(share * 100))
+            PromptServer.instance.send_progress_text(text, self._node_id)
+
+
+def _converted(path: Path, source: Any, format: str, teller: Teller) -> tuple[Path, str]:
+    from ..quantization.convert import Recipe, convert
+    from ..quantization.formats import FORMATS as KITCHEN
+
+    def make(target: Path) -> dict[str, Any]:
+        recipe = Recipe(KITCHEN[format])
+        report = convert(
+            source, target, recipe, lambda now: teller(f"converting to {format}", now.done / now.total)
+        )
+        errors = sorted(layer.error or 0 for layer in report.quantized)
+        kept = [f"{count} layers {why}" for why, count in report.kept.items()]
+        return {
+            "text": f"{len(errors)} layers in {format}, relative error of the weights {errors[len(errors) // 2]:.1%} in the middle, "
+            f"{errors[-1]:.1%} at most\nkept as they were: {'; '.join(kept) or 'none'}"
+        }
+
+    cache = Cache(cache_folder())
+    found, entry = cache.get(path, {"format": format}, make, in_use=set(LOADED.values()), tick=teller)
+    return found, entry.report["text"]
+
+
+def _run(format: str, device: Any) -> str:
+    if format not in FORMATS:
+        return ""
+    run = runs(format, device)
+    return f" runs {run.how} on {device}: {run.why}"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

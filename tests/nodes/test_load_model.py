@@ -1,0 +1,180 @@
+"""Given files of all kinds, expect the loaders to convert each once, to load what is good, and to say what they did."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+pytestmark = pytest.mark.comfyui
+DEMO = "promptmill-demo.safetensors"
+PREFIX = "model.diffusion_model."
+
+
+@pytest.fixture
+def models(canvas) -> Any:
+    """ComfyUI's models; what a test adds to them goes."""
+    folder = canvas.output.parent / "models"
+    before = set(folder.rglob("*"))
+    (folder / "diffusion_models").mkdir(exist_ok=True)
+    yield folder
+    for path in set(folder.rglob("*")) - before:
+        if path.is_file():
+            path.unlink()
+
+
+def forget(canvas) -> None:
+    """ComfyUI forgets what it ran at the latest when the next prompt has ended."""
+    canvas.post("/free", {"unload_models": True, "free_memory": True})
+    image = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}}
+    canvas.run({"1": image, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}})
+
+
+@pytest.fixture
+def load(canvas, row_graph, models) -> Any:
+    """Make a picture with a loader: how it ended, what the node told, the picture."""
+
+    def run(name: str = DEMO, precision: str = "fp8", *, only_model: bool = False, **inputs: Any) -> Any:
+        forget(canvas)
+        graph = row_graph(seed=1)
+        common = {"precision": precision, "accelerate": False, "verify": False, **inputs}
+        if only_model:
+            graph["10"] = {"class_type": "PromptmillLoadModel", "inputs": {"model_name": name, **common}}
+            graph["7"]["inputs"]["model"] = ["10", 0]
+        else:
+            graph["3"] = {"class_type": "PromptmillLoadCheckpoint", "inputs": {"ckpt_name": name, **common}}
+        loader = "10" if only_model else "3"
+        graph["9"] = {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "load"}}
+        ended = canvas.run(graph)
+        if ended.error:
+            return ended.error, None
+        picture = np.asarray(Image.open(canvas.output / ended.files("9")[0]), dtype=np.float32)
+        return ended.outputs[loader]["text"][0], picture
+
+    return run
+
+
+def converted(models: Path) -> list[Path]:
+    return sorted((models / "promptmill_cache").glob("*.safetensors"))
+
+
+def state(path: Path) -> tuple[int, int]:
+    return path.stat().st_ino, path.stat().st_mtime_ns
+
+
+def psnr(one: Any, other: Any) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((one - other) ** 2), 1e-9)))
+
+
+@pytest.mark.parametrize("precision", ["fp8", "int8", "nvfp4"])
+def test_a_checkpoint_is_converted_once_and_makes_the_same_picture(load, models, precision) -> None:
+    _, exact = load(precision="as it is")
+    info, made = load(precision=precision)
+    assert f"loaded as {precision} (as chosen)" in info
+    (file,) = converted(models)
+    first = state(file)
+    again, same = load(precision=precision)
+
+    assert f"layers in {precision}" in info
+    assert "layers kept in sd3" in info
+    assert f"{precision} runs emulated on cpu" in info
+    assert "better on this device: as it is" in info
+    assert file.name in info
+    assert file.name.startswith(f"promptmill-demo.{precision}.")
+    assert (again, state(file), converted(models)) == (info, first, [file])
+    assert np.array_equal(made, same)
+    assert 15 < psnr(made, exact) < 90, "like the exact one, yet another one"
+
+
+def test_auto_takes_what_suits_the_device(load, models) -> None:
+    info, _ = load(precision="auto")
+
+    assert "loaded as it is (this device gains nothing" in info
+    assert converted(models) == []
+
+
+def test_a_damaged_conversion_is_made_again(load, models) -> None:
+    _, made = load()
+    (file,) = converted(models)
+    size = file.stat().st_size
+    file.unlink()
+    file.write_bytes(b"half")
+
+    _, again = load()
+
+    assert file.stat().st_size == size
+    assert np.array_equal(made, again)
+
+
+def test_a_quantized_file_is_loaded_as_it_is(load, models) -> None:
+    _, made = load()
+    (file,) = converted(models)
+    shutil.copy(file, models / "checkpoints" / "ready.safetensors")
+
+    info, same = load("ready.safetensors", "int8")
+
+    assert "loaded as it is, quantized already" in info
+    assert "layers float8_e4m3fn runs emulated on cpu" in info
+    assert converted(models) == [file]
+    assert np.array_equal(made, same)
+
+
+def diffusion_model(models: Path, name: str, cast: torch.dtype = torch.bfloat16) -> None:
+    whole = load_file(models / "checkpoints" / DEMO)
+    own = {key.removeprefix(PREFIX): value for key, value in whole.items() if key.startswith(PREFIX)}
+    matrices = {key: value.to(cast) for key, value in own.items() if value.dim() == 2}
+    save_file(own | matrices, models / "diffusion_models" / name)
+
+
+def test_a_diffusion_model_is_loaded_and_sampled(load, models) -> None:
+    diffusion_model(models, "tiny.safetensors")
+    _, exact = load("tiny.safetensors", "as it is", only_model=True)
+
+    info, made = load("tiny.safetensors", "int8", only_model=True, accelerate=True)
+
+    assert "loaded as int8" in info
+    assert psnr(made, exact) > 15
+
+
+def test_weights_that_were_only_cast_are_not_converted(load, models) -> None:
+    diffusion_model(models, "cast.safetensors", torch.float8_e4m3fn)
+
+    assert "cast to FP8 without scales" in load("cast.safetensors", "fp8", only_model=True)[0]
+    assert converted(models) == []
+
+
+@pytest.mark.parametrize("precision", ["auto", "as it is", "int8"])
+def test_a_truncated_file_is_told(load, models, precision) -> None:
+    whole = (models / "checkpoints" / DEMO).read_bytes()
+    (models / "checkpoints" / "half.safetensors").write_bytes(whole[: len(whole) // 2])
+
+    error, _ = load("half.safetensors", precision)
+
+    assert "half.safetensors: the file is truncated" in error
+    assert "download it again" in error
+    assert converted(models) == []
+
+
+def test_a_pickle_is_told_but_may_be_loaded_as_it_is(load, models) -> None:
+    torch.save(load_file(models / "checkpoints" / DEMO), models / "checkpoints" / "old.ckpt")
+
+    assert "no .safetensors file but a zip archive" in load("old.ckpt", "fp8")[0]
+    assert "only .safetensors files are converted" in load("old.ckpt", "auto")[0]
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "gone.safetensors"])
+def test_only_listed_files_are_loaded(canvas, row_graph, name) -> None:
+    graph = row_graph()
+    inputs = {"ckpt_name": name, "precision": "auto", "accelerate": False, "verify": False}
+    graph["3"] = {"class_type": "PromptmillLoadCheckpoint", "inputs": inputs}
+
+    status, reply = canvas.post("/prompt", {"prompt": graph})
+
+    assert status == 400
+    assert "Value not in list" in str(reply)
