@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from .padding import ACCELERATED
+
 Conditioning = Sequence[Sequence[Any]]
 """ComfyUI's CONDITIONING: entries of a tensor and a dictionary."""
 
@@ -35,7 +37,9 @@ PER_ROW = {
 }
 """Functions of ComfyUI's own nodes that look at each row by itself, as tests/sampling measures."""
 
-COMPILE = "torch.compile"
+WRAPPERS = {"torch.compile", ACCELERATED}
+"""Keys of wrappers that change no result."""
+
 HARMLESS = {"disable_cfg1_optimization", "torch_compile_kwargs", "to_load_options", "multigpu_options"}
 HARMLESS_OBJECTS = {"model_sampling", "latent_format", "manual_cast_dtype"}
 HARMLESS_TRANSFORMER = {"wrappers", "callbacks", "rope_options"}
@@ -61,7 +65,7 @@ def why_model_alone(model: Any) -> str:
     options = dict(model.model_options)
     transformer = options.pop("transformer_options", {})
     for kind, by_key in chain(model.wrappers.items(), transformer.get("wrappers", {}).items()):
-        if any(wrappers for key, wrappers in by_key.items() if key != COMPILE):
+        if any(wrappers for key, wrappers in by_key.items() if key not in WRAPPERS):
             return f"something on the model wraps {kind}"
     for name, value in transformer.items():
         empty = isinstance(value, (dict, list)) and not value

@@ -17,13 +17,16 @@ from comfy.conds import CONDRegular
 from comfy.ldm.ernie import model as ernie
 
 LENGTHS = "promptmill_text_lengths"
+ACCELERATED = "promptmill_accelerated"
+"""The key of the one wrapper that keeps rows from their padding."""
 
 
 def can_pad(diffusion_model: Any, options: dict[str, Any]) -> bool:
-    """Whether rows can be kept from their padding: ERNIE-Image itself, not compiled, not copied to other devices."""
+    """Whether rows can be kept from their padding: ERNIE-Image itself, not compiled by others, not copied to other devices."""
+    wrappers = options["transformer_options"].get("wrappers", {})
     return (
         type(diffusion_model) is ernie.ErnieImageModel
-        and not any(options["transformer_options"].get("wrappers", {}).values())
+        and not any(set(kind) - {ACCELERATED} for kind in wrappers.values())
         and "multigpu_clones" not in options
     )
 
@@ -72,6 +75,8 @@ def without_padding(model: ernie.ErnieImageModel) -> Iterator[None]:
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **options: Any) -> Any:
         if missing is None:
             return whole(q, k, v, heads, **options)
+        if len(set(ends)) == 1:
+            return whole(q, k[:, : ends[0]], v[:, : ends[0]], heads, **options)
         rows = zip(*(tensor.chunk(len(q)) for tensor in (q, k, v)), ends, strict=True)
         return torch.cat([whole(q, k[:, :end], v[:, :end], heads, **options) for q, k, v, end in rows])
 

@@ -7,10 +7,13 @@ from typing import Any
 import comfy.model_patcher
 import comfy.sd
 import torch
-from comfy import memory_management, model_management
+from comfy import memory_management, model_management, samplers
 from comfy.ldm.ernie.model import ErnieImageModel
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.supported_models import ErnieImage
+from comfyui import end_of_node
+
+from promptmill.sampling import RowGuider, RowNoise
 
 WIDTH, HEIGHT, STEPS = 1264, 848, 8
 TINY = {
@@ -79,3 +82,19 @@ def conditioning(number: int, length: int) -> list[list[Any]]:
 
 def latents(count: int, width: int = WIDTH, height: int = HEIGHT) -> torch.Tensor:
     return torch.zeros(count, 128, height // 16, width // 16)
+
+
+def sample(patcher: Any, count: int, steps: int, *size: int) -> torch.Tensor:
+    """Rows of prompts of one length, in one batch."""
+    latent, seeds = latents(count, *size), list(range(count))
+    positive = [conditioning(row, EQUAL) for row in seeds]
+    found = RowGuider(patcher, positive, [conditioning(99, 20)] * count, 1.0, seeds).sample(
+        RowNoise(seeds).generate_noise({"samples": latent}),
+        latent,
+        samplers.sampler_object("euler"),
+        samplers.KSampler(patcher, steps, patcher.load_device, "euler", "simple").sigmas,
+        disable_pbar=True,
+        seed=0,
+    )
+    end_of_node()
+    return found.cpu()

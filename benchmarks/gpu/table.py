@@ -1,6 +1,7 @@
 """Whole tables: ComfyUI's own nodes (KSampler, VAE Decode, Save Image), a prompt at a time, against Sample Table.
 
-Sample Table as it is; with saving in its loop; and with no saving at all, which shows what the saving costs.
+Sample Table as it is; with saving in its loop; with no saving at all, which shows what the saving costs; and with accelerated
+models, whose weights are those of the others in FP8 or INT8.
 
 Every way comes once a round. The text encoder is left out on both sides: it gives random conditionings of some lengths. Runs in
 ComfyUI's folder with ComfyUI's Python; options that are not known here are ComfyUI's.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ parser.add_argument("--left", type=float, nargs="+", default=[0, 8], help="GB of
 parser.add_argument("--rows-per-batch", type=int, default=4)
 parser.add_argument("--images", type=int, default=12)
 parser.add_argument("--rounds", type=int, default=2)
+parser.add_argument("--accelerated", nargs="+", default=[], choices=("fp8", "int8"))
 parser.add_argument("--tiny", action="store_true", help="to try this on a CPU")
 options, others = parser.parse_known_args()
 comfyui.start(*others)
@@ -31,11 +34,13 @@ import torch  # noqa: E402
 from card import Card  # noqa: E402
 from comfy_api.latest import io  # noqa: E402
 from ernie import HEIGHT, LENGTHS, STEPS, TINY, WIDTH, conditioning, latents, model, vae  # noqa: E402
+from quantized import models  # noqa: E402
 
 import nodes  # noqa: E402
 from promptmill.nodes import sample_table  # noqa: E402
 from promptmill.nodes.prompt_table import NO_FILE, read_table  # noqa: E402
 from promptmill.nodes.save_ahead import SaveAhead  # noqa: E402
+from promptmill.sampling.accelerate import accelerate  # noqa: E402
 
 SIZE = (128, 96) if options.tiny else (WIDTH, HEIGHT)
 
@@ -99,7 +104,7 @@ def stock(name: str) -> None:
         comfyui.end_of_node()
 
 
-def ours(name: str, saving: type[SaveAhead]) -> None:
+def ours(name: str, saving: type[SaveAhead], kind: str = "") -> None:
     lines = "\n".join(map(str, range(options.images)))
     blank = dict.fromkeys(("negative", "file_name", "rows", "filter"), "")
     table = read_table(
@@ -123,7 +128,7 @@ def ours(name: str, saving: type[SaveAhead]) -> None:
         *SIZE,
         options.rows_per_batch,
         "skip",
-        model=patcher,
+        model=accelerated[kind] if kind else patcher,
         clip=Texts(),
         vae=autoencoder,
     )
@@ -132,7 +137,14 @@ def ours(name: str, saving: type[SaveAhead]) -> None:
 
 server.PromptServer.instance = SimpleNamespace(send_progress_text=lambda *_: None)
 card = Card()
-patcher = model(options.model, **(TINY if options.tiny else {}))
+with torch.inference_mode():
+    made = (
+        models([options.model, *options.accelerated], options.tiny, on_card=False)
+        if options.accelerated
+        else {}
+    )
+accelerated = {kind: accelerate(made[kind]) for kind in options.accelerated}
+patcher = made.get(options.model) or model(options.model, **(TINY if options.tiny else {}))
 autoencoder = vae()
 negative = conditioning(99, 20)
 ways: dict[str, Any] = {
@@ -141,10 +153,13 @@ ways: dict[str, Any] = {
     "saving in its loop": lambda name: ours(name, InTheLoop),
     "without saving": lambda name: ours(name, Nowhere),
 }
+ways |= {f"{kind} accelerated": partial(ours, saving=Timed, kind=kind) for kind in accelerated}
 with torch.inference_mode():
     for left in options.left:
         card.leave(left)
         stock(f"first-{left}")
+        for kind in accelerated:  # compiles
+            ours(f"first-{kind}-{left}", Timed, kind)
         print(f"{options.model}, {f'{left:.0f} GB left' if left else 'all of the card'}; ComfyUI {others}")
         times: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(options.rounds):

@@ -1,0 +1,199 @@
+"""Blocks of a diffusion model run through one compiled function, their weights from ComfyUI's own cast."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from comfy import ops
+from comfy.quant_ops import QuantizedTensor, ck
+
+from .attention import attending, attention
+from .linear import LastInput, Linear, Weights
+from .rope import IN_GRAPHS
+from .shadow import Unsupported, layers_of, likeness, shadow_of
+
+FP8_LAYOUTS = ("TensorCoreFP8Layout", "TensorCoreFP8E4M3Layout", "TensorCoreFP8E5M2Layout")
+SIZES = 256
+"""Shapes that are kept compiled."""
+
+BACKEND = "inductor"
+
+TUNED: dict[str, Any] = {
+    "max_autotune_gemm": True,
+    "autotune_num_choices_displayed": 0,
+    "max_autotune_report_choices_stats": False,
+}
+"""Triton's INT8 product, which scales as it writes, is chosen only where products are timed; FP8 gains nothing by that."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A block, the code it shares with its like, and each of its layers with the code's."""
+
+    module: Any
+    shadow: Any
+    layers: list[tuple[Any, Any]]
+
+
+class Blocks:
+    """The blocks of a model."""
+
+    def __init__(self, modules: list[Any], attention_of: tuple[Any, str]) -> None:
+        """
+        :param attention_of: a Python module, and the name of the attention function there that the blocks call.
+        :raises Unsupported: a layer is not ComfyUI's own.
+        """
+        self._attention_of = attention_of
+        self._shadows: dict[Any, Any] = {}
+        self._last = LastInput()
+        self.all = [self._block(module) for module in modules]
+        self._sizes: set[Any] = set()
+        self._input_scales: dict[tuple[float, Any], torch.Tensor] = {}
+        self._own_input_scale: WeakKeyDictionary[Any, torch.Tensor] = WeakKeyDictionary()
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return torch.compile(_call, dynamic=False, fullgraph=True, backend=BACKEND)
+
+    @cached_property
+    def _tuned(self) -> Any:
+        known = torch._inductor.list_options()
+        options = {name: value for name, value in TUNED.items() if name in known}
+        return torch.compile(_call, dynamic=False, fullgraph=True, options=options)
+
+    def _block(self, module: Any) -> Block:
+        like = likeness(module)
+        if like not in self._shadows:
+            self._shadows[like] = shadow_of(module, self._last)
+        shadow = self._shadows[like]
+        return Block(
+            module, shadow, [(layer, shadow.get_submodule(name)) for name, layer in layers_of(module)]
+        )
+
+    def run(self, block: Block, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """What the block's own forward returns for the same arguments, x first.
+
+        :raises Unsupported: a layer's format is not known.
+        """
+        with self._weights(block, x) as found:
+            for (_, stand_in), weights in zip(block.layers, found, strict=True):
+                if isinstance(stand_in, Linear):
+                    stand_in.weights = weights
+                else:
+                    stand_in.weight, stand_in.bias = weights.weight, weights.bias
+            tuned = x.is_cuda and any(weights.weight.dtype == torch.int8 for weights in found)
+            call = partial(
+                self._tuned if tuned else self._compiled, block.shadow, self._last, x, *args, **kwargs
+            )
+            size = (id(block.shadow), _kinds(found), _shapes((x, args, kwargs)))
+            with self._in_graphs():
+                if size in self._sizes:
+                    return call()
+                shape = " x ".join(map(str, x.shape))
+                note = "; products of INT8 are timed, for about half a minute" if tuned else ""
+                logging.info("promptmill: compiling for %s (once for each size%s)", shape, note)
+                began = time.monotonic()
+                with torch._dynamo.config.patch(recompile_limit=SIZES):
+                    made = call()
+                self._sizes.add(size)
+                logging.info("promptmill: compiled in %.0f s", time.monotonic() - began)
+                return made
+
+    @contextmanager
+    def _in_graphs(self) -> Iterator[None]:
+        """While open, what the blocks call besides their layers is what can be compiled."""
+        ours: dict[tuple[Any, str], Any] = {self._attention_of: attention}
+        ours |= {(ck, name): function for name, function in IN_GRAPHS.items() if hasattr(ck, name)}
+        before = {place: getattr(*place) for place in ours}
+        with attending(before[self._attention_of]):
+            try:
+                for place, function in ours.items():
+                    setattr(*place, function)
+                yield
+            finally:
+                for place, function in before.items():
+                    setattr(*place, function)
+
+    @contextmanager
+    def _weights(self, block: Block, x: torch.Tensor) -> Iterator[list[Weights]]:
+        held, found = [], []
+        try:
+            for layer, _ in block.layers:
+                weight, bias, stream = ops.cast_bias_weight(
+                    layer, x, offloadable=True, compute_dtype=x.dtype, want_requant=True
+                )
+                held.append((layer, weight, bias, stream))
+                found.append(self._plain(layer, weight, bias))
+            yield found
+        finally:
+            for cast in held:
+                ops.uncast_bias_weight(*cast)
+
+    def _plain(self, layer: Any, weight: Any, bias: Any) -> Weights:
+        if not isinstance(weight, QuantizedTensor):
+            return Weights(_detached(weight), _detached(bias))
+        params, values = weight._params, weight._qdata
+        if weight._layout_cls in FP8_LAYOUTS:
+            as_file_says = not (layer._full_precision_mm or getattr(layer, "comfy_force_cast_weights", False))
+            return Weights(
+                values,
+                _detached(bias),
+                params.scale.reshape(()),
+                self._input_scale(layer, values.device) if as_file_says else None,
+                quantize_input=as_file_says,
+            )
+        if weight._layout_cls == "TensorWiseINT8Layout":
+            rotation = None
+            if params.convrot:
+                from comfy_kitchen.tensor.int8_utils import _build_hadamard
+
+                rotation = _build_hadamard(params.convrot_groupsize, values.device, weight.dtype)
+            return Weights(values, _detached(bias), params.scale.reshape(-1), rotation=rotation)
+        raise Unsupported(f"weights are {weight._layout_cls}")
+
+    def _input_scale(self, layer: Any, device: torch.device) -> torch.Tensor | None:
+        """Equal ones are one tensor, so that layers with the same input quantize it once."""
+        own = getattr(layer, "input_scale", None)
+        if own is None:
+            return None
+        if layer not in self._own_input_scale:
+            value = float(own)
+            scale = self._input_scales.setdefault((value, device), torch.tensor(value, device=device))
+            self._own_input_scale[layer] = scale
+        return self._own_input_scale[layer]
+
+
+def _call(shadow: Any, last: LastInput, *args: Any, **kwargs: Any) -> Any:
+    made = shadow(*args, **kwargs)
+    last.forget()
+    return made
+
+
+def _detached(tensor: Any) -> Any:
+    """Without being a Parameter, for which a graph of its own would be compiled."""
+    return None if tensor is None else tensor.detach()
+
+
+def _kinds(found: list[Weights]) -> Any:
+    """What of a block's weights a graph is made for: among the rest, which of them share their input's scale."""
+    scales = [id(weights.input_scale) for weights in found]
+    return tuple(
+        (_shapes(weights), weights.quantize_input, scales.index(scale))
+        for weights, scale in zip(found, scales, strict=True)
+    )
+
+
+def _shapes(given: Any) -> Any:
+    if isinstance(given, torch.Tensor):
+        return given.shape, given.dtype
+    if isinstance(given, dict):
+        return tuple((key, _shapes(value)) for key, value in given.items())
+    return tuple(map(_shapes, given)) if isinstance(given, (list, tuple)) else type(given)

@@ -1,0 +1,209 @@
+"""``accelerate``: a MODEL whose blocks are compiled, with FP8 and INT8 products of plain tensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from comfy import model_management
+from comfy.ldm.ernie import model as ernie
+from comfy.patcher_extension import WrappersMP
+from comfy.quant_ops import QuantizedTensor
+
+from ..padding import ACCELERATED, LENGTHS, without_padding
+from .blocks import Block, Blocks
+from .shadow import Unsupported
+
+try:
+    from comfy import model_prefetch
+except ImportError:  # an older ComfyUI: blocks that are not on the card go its own way
+    model_prefetch = None
+
+BUCKET = 128
+"""Tokens of a forward are a multiple of this, so that prompts of other lengths need no other graph."""
+
+BOUNDS = {torch.float8_e4m3fn: 0.12, torch.float8_e5m2: 0.25, torch.int8: 0.05}
+"""How far what a block adds may be from ComfyUI's own, by the type of its weights; 0.03 for others, which only round."""
+
+ARCHITECTURES: dict[type, tuple[tuple[str, ...], tuple[Any, str]]] = {
+    ernie.ErnieImageModel: (("layers",), (ernie, "optimized_attention")),
+}
+"""Where the blocks are, in the order in which they run, and the attention that they call."""
+
+
+def accelerate(model: Any, verify: bool = False) -> Any:
+    """
+    A clone of a MODEL that samples faster, with the same weights, LoRAs and offloading.
+
+    :param model: ComfyUI's ModelPatcher.
+    :param verify: compare each block with ComfyUI's own in the first forward, and log by how much they differ.
+    :returns: the clone; where something cannot be compiled it works as ``model`` does, and the log says why.
+
+    Files in FP8 without ``input_scale`` are sampled with a scale of each token's own, where ComfyUI uses 1, which cuts
+    off what is beyond 448: results differ, and ours are the closer ones.
+    """
+    clone = model.clone()
+    diffusion_model = model.model.diffusion_model
+    if type(diffusion_model) not in ARCHITECTURES:
+        _say(f"{type(diffusion_model).__name__} is not supported")
+        return clone
+    try:
+        wrapper = Accelerated(diffusion_model, verify)
+    except Unsupported as error:
+        _say(str(error))
+        return clone
+    clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, ACCELERATED)
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, ACCELERATED, wrapper)
+    return clone
+
+
+def _say(why: str) -> None:
+    logging.info("promptmill: not accelerated, %s", why)
+
+
+class Accelerated:
+    """Runs a model's blocks compiled while ComfyUI calls the model."""
+
+    def __init__(self, diffusion_model: Any, verify: bool) -> None:
+        """:raises Unsupported: a layer is not ComfyUI's own."""
+        names, attention_of = ARCHITECTURES[type(diffusion_model)]
+        blocks = [block for name in names for block in getattr(diffusion_model, name)]
+        self._model = diffusion_model
+        self._blocks = Blocks(blocks, attention_of)
+        self._verify = verify
+        self._differences: list[float] = []
+        self._off = False
+
+    def __call__(
+        self,
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """ComfyUI's APPLY_MODEL wrapper."""
+        options = transformer_options or {}
+        model = executor.class_obj
+        if model.diffusion_model is not self._model or "multigpu_thread_device" in options:
+            self._stop("the model was copied, to another card or for another node")
+        if self._off:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        with ExitStack() as stack:
+            if isinstance(self._model, ernie.ErnieImageModel):
+                stack.enter_context(without_padding(self._model))
+                image = (x.shape[2] // self._model.patch_size) * (x.shape[3] // self._model.patch_size)
+                length = c_crossattn.shape[1]
+                short = -(image + length) % BUCKET
+                kwargs.setdefault(LENGTHS, torch.full((len(x),), length, device=x.device))
+                c_crossattn = torch.nn.functional.pad(c_crossattn, (0, 0, 0, short))
+            stack.enter_context(self._running(model, x.device))
+            made = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        if self._differences:
+            logging.info(
+                "promptmill: accelerated blocks differ from ComfyUI's by %.1f %% at most",
+                100 * max(self._differences),
+            )
+            self._differences, self._verify = [], False
+        return made
+
+    @contextmanager
+    def _running(self, model: Any, device: torch.device) -> Iterator[None]:
+        with _fetching([block.module for block in self._blocks.all], model, device) as fetch:
+            for block in self._blocks.all:
+                block.module.forward = partial(self._run, block, fetch)
+            try:
+                yield
+            finally:
+                for block in self._blocks.all:
+                    del block.module.forward
+
+    def _run(
+        self, block: Block, fetch: Callable[[Any], None], x: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        model_management.throw_exception_if_processing_interrupted()
+        fetch(block.module)
+        plain = partial(type(block.module).forward, block.module, x, *args, **kwargs)
+        if self._off or _streamed(block, x.device):
+            return plain()
+        try:
+            made = self._blocks.run(block, x, *args, **kwargs)
+        except Exception as error:
+            if model_management.is_oom(error):
+                raise
+            self._stop(" ".join(f"{type(error).__name__}: {error}".splitlines()[:2]))
+            logging.debug("promptmill: why not", exc_info=True)
+            return plain()
+        if self._verify:
+            with _inputs_as_they_are(block):
+                expected = plain()
+            return self._checked(block, x, made, expected)
+        return made
+
+    def _stop(self, why: str) -> None:
+        if not self._off:
+            _say(why)
+        self._off = True
+
+    def _checked(self, block: Block, x: Any, made: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+        difference = float((made - expected).float().norm() / (expected - x).float().norm())
+        bound = max(BOUNDS.get(_stored_type(layer), 0.03) for layer, _ in block.layers)
+        if not difference <= bound:
+            self._off = True
+            logging.warning(
+                "promptmill: an accelerated block differs from ComfyUI's by %.1f %% (at most %.0f %% is expected); "
+                "going on without acceleration. Please report this, with the card and the versions of PyTorch and Triton",
+                100 * difference,
+                100 * bound,
+            )
+            return expected
+        self._differences.append(difference)
+        return made
+
+
+@contextmanager
+def _fetching(modules: list[Any], model: Any, device: torch.device) -> Iterator[Callable[[Any], None]]:
+    """What to call before each module runs, in their order: brings its weights while the card computes what came before."""
+    if model_prefetch is None:
+        yield lambda _: None
+        return
+    dynamic = model.current_patcher is not None and model.current_patcher.is_dynamic()
+    queue = model_prefetch.make_prefetch_queue(modules, device, {"prefetch_dynamic_vbars": dynamic})
+    fetch = partial(model_prefetch.prefetch_queue_pop, queue, device)
+    try:
+        yield fetch
+        fetch(None)
+    except BaseException:
+        model_prefetch.cleanup_prefetch_queues()
+        raise
+
+
+def _stored_type(layer: Any) -> torch.dtype:
+    weight: torch.Tensor = layer.weight
+    return weight._qdata.dtype if isinstance(weight, QuantizedTensor) else weight.dtype
+
+
+def _streamed(block: Block, device: torch.device) -> bool:
+    """Whether weights come through ComfyUI's buffers for one layer at a time; a block's come together otherwise."""
+    return any(layer.weight.device != device and not hasattr(layer, "_prefetch") for layer, _ in block.layers)
+
+
+@contextmanager
+def _inputs_as_they_are(block: Block) -> Iterator[None]:
+    """While open, ComfyUI quantizes no inputs of FP8 layers without input_scale: it would cut them off at 448."""
+    layers = [layer for layer, _ in block.layers if getattr(layer, "input_scale", 0) is None]
+    before = [layer._full_precision_mm for layer in layers]
+    for layer in layers:
+        layer._full_precision_mm = True
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer._full_precision_mm = value

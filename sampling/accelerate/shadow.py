@@ -1,0 +1,72 @@
+"""A block's code with plain tensors in place of ComfyUI's layers, shared by all blocks that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from comfy import ops
+
+from .linear import LastInput, Linear
+
+NORMS = (torch.nn.RMSNorm, torch.nn.LayerNorm)
+SIMPLE = (bool, int, float, str, tuple, type(None))
+
+
+class Unsupported(Exception):
+    """A block has a layer that is not ComfyUI's own, or weights of a type that is not known here."""
+
+
+def layers_of(block: Any) -> Iterator[tuple[str, Any]]:
+    """
+    The layers of a block whose weights ComfyUI casts, by name.
+
+    :raises Unsupported: ComfyUI has its own way to multiply with a layer's weights.
+    """
+    for name, module in block.named_modules():
+        if not isinstance(module, ops.CastWeightBiasOp):
+            if module._parameters or module._buffers:
+                raise Unsupported(f"{name or 'the block'} has weights of its own")
+        elif type(module).__module__ != ops.__name__ or not (is_linear(module) or isinstance(module, NORMS)):
+            raise Unsupported(f"{name} is a {type(module).__module__}.{type(module).__qualname__}")
+        elif module.weight is not None:
+            if module.weight.dtype.itemsize == 1:
+                raise Unsupported(f"{name} holds {module.weight.dtype} without a scale")
+            yield name, module
+
+
+def is_linear(layer: Any) -> bool:
+    """Whether it is one of ComfyUI's classes of that name, of which one is no torch.nn.Linear."""
+    return type(layer).__name__ == "Linear"
+
+
+def shadow_of(module: Any, last: LastInput) -> Any:
+    """A copy without weights: its ``Linear`` and norms are given theirs before each call."""
+    if isinstance(module, ops.CastWeightBiasOp) and is_linear(module):
+        return Linear(last)
+    copy = object.__new__(type(module))
+    kept = {name: value for name, value in vars(module).items() if not name.startswith("_v")}
+    children = {name: child and shadow_of(child, last) for name, child in module._modules.items()}
+    vars(copy).update(kept, _modules=children)
+    if isinstance(module, ops.CastWeightBiasOp):
+        own = {"weight_function": [], "bias_function": [], "comfy_cast_weights": False}
+        vars(copy).update(own, _parameters={}, weight=None, bias=None)
+    return copy
+
+
+def likeness(module: Any) -> Any:
+    """What two blocks must have in common to share their code."""
+    if isinstance(module, ops.CastWeightBiasOp):
+        return (
+            "linear"
+            if is_linear(module)
+            else (type(module).__qualname__, module.normalized_shape, module.eps, module.weight is None)
+        )
+    about = tuple(
+        (name, value)
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, SIMPLE) and not name.startswith("_") and name != "seed_key"
+    )
+    children = tuple((name, child and likeness(child)) for name, child in module._modules.items())
+    return type(module), about, children
