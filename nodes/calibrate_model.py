@@ -12,7 +12,7 @@ from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfy_api.latest import io
 from server import PromptServer
 
-from ..errors import OutputError
+from ..errors import FileNameError, OutputError
 from ..files import put_in_place, stage
 from ..sampling import Setup
 from ..table import check_name
@@ -137,13 +137,22 @@ def model_file(name: str, overwrite: bool, model: Any) -> Path:
     """
     folders = folder_paths.get_folder_paths(FOLDER)
     folder = next((each for each in folders if Path(each).name == FOLDER), folders[0])
-    path = Path(folder, check_name(name.removesuffix(SUFFIX)) + SUFFIX)
+    try:
+        path = Path(folder, check_name(name.removesuffix(SUFFIX)) + SUFFIX)
+    except FileNameError as error:
+        raise FileNameError(
+            error.message,
+            where="file_name",
+            value=name,
+            hint=f"a name below models/{FOLDER}, such as calibrated",
+        ) from error
     if not folder_paths.is_within_directory(folder, str(path)):
         raise OutputError(f"a link leads outside of models/{FOLDER}", value=name)
-    if path.exists() and not overwrite:
+    taken = next((each for each in (path, path.with_suffix(".json")) if each.exists()), None)
+    if taken and not overwrite:
         raise OutputError(
-            "there is a file of this name in models/diffusion_models",
-            value=path.name,
+            f"there is a file of this name in models/{FOLDER}",
+            value=taken.name,
             hint="another file_name, or switch overwrite on",
         )
     source = Path(model.cached_patcher_init[1][0] if model.cached_patcher_init else "")

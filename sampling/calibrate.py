@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, TableError
-from ..quantization.calibration import ActivationStatistics, Moments
+from ..quantization.calibration import TOKENS_PER_FEATURE, ActivationStatistics, Moments
 from ..quantization.convert import Progress, Recipe, convert
 from ..quantization.formats import Format, Quantized
 from ..quantization.gptq import Rounding, round_by_hessian
@@ -55,6 +55,8 @@ class Calibrated:
     """By layer, without the weights; none where all were rounded to the nearest."""
     silent: list[str]
     """Layers to be quantized that had no input, or only zeros."""
+    few: list[str]
+    """Layers that had too few tokens for GPTQ's rounding."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -64,7 +66,12 @@ class Calibrated:
         }
         return {
             **self.conversion.as_dict(),
-            "calibration": {"psnr_db": self.psnr, "held_out_error": tried, "never_ran": self.silent},
+            "calibration": {
+                "psnr_db": self.psnr,
+                "held_out_error": tried,
+                "too_few_tokens": self.few,
+                "never_ran": self.silent,
+            },
         }
 
     def text(self) -> str:
@@ -73,12 +80,12 @@ class Calibrated:
         lines += [f"PSNR {value:.1f} dB: {file}" for file, value in self.psnr.items()]
         if self.roundings:
             helped = sum(each.helps for each in self.roundings.values())
-            lines.append(
-                f"Hessian rounding: kept in {helped} of {len(self.roundings)} layers that had enough tokens"
-            )
+            lines.append(f"Hessian rounding: kept in {helped} of {len(self.roundings)} layers")
             worst = sorted(self.roundings.items(), key=lambda item: -item[1].nearest)[:WORST]
             lines.append("error of outputs on held-out rows, to the nearest -> Hessian:")
             lines += [f"  {each.nearest:.2%} -> {each.hessian:.2%} {name}" for name, each in worst]
+        if self.few:
+            lines.append(f"too few tokens for Hessian rounding, more rows or steps: {', '.join(self.few)}")
         if self.silent:
             lines.append(f"never ran, so without input_scale: {', '.join(self.silent)}")
         return "\n".join(lines)
@@ -131,7 +138,7 @@ class Calibration:
         :param by_hessian: GPTQ's rounding where rows that were held out find it better.
         :param overwrite: replace the file ``target``.
         :raises TableError: there are too few rows.
-        :raises CheckpointError: the model cannot be quantized.
+        :raises CheckpointError: the model cannot be quantized, or all layers have too few tokens for GPTQ.
         :raises OutputError: the file cannot be written.
         """
         if len(self.jobs) < 1 + by_hessian:
@@ -173,6 +180,7 @@ class Calibration:
             {file: _psnr(before[file], after[file]) for file in before},
             roundings.made,
             [name for name in layers if name not in scales],
+            [name for name in scales if name not in roundings.made] if by_hessian else [],
         )
 
     def _layers(self, fmt: Format) -> dict[str, nn.Module]:
@@ -204,7 +212,14 @@ class Calibration:
     def _round(self, stream: TableSampler, statistics: ActivationStatistics, roundings: Roundings) -> None:
         device = self.model.load_device
         budget = int(model_management.get_total_memory(device)) // MEMORY_SHARE
-        passes = statistics.passes(statistics.well_known(), budget)
+        known = statistics.well_known()
+        if not known:
+            raise CheckpointError(
+                f"Hessian rounding needs {TOKENS_PER_FEATURE} tokens for each input feature of a layer",
+                value=f"{max(statistics.tokens.values())} tokens at most",
+                hint="more rows or steps, or rounding to the nearest",
+            )
+        passes = statistics.passes(known, budget)
         for number, layers in enumerate(passes, 1):
             self.say(f"{len(self.jobs)} rows for Hessian rounding, pass {number} of {len(passes)}")
             model_management.free_memory(budget, device)

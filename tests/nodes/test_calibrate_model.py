@@ -195,6 +195,8 @@ def test_int8_takes_the_hessian_rounding_where_held_out_rows_are_better_for_it(
         name: name in kept for name in tried
     }
     assert QKV in tried
+    assert FC2 in report["calibration"]["too_few_tokens"]
+    assert "too few tokens" in ended.outputs["3"]["text"][0]
     assert FC2 not in tried, "6 rows x 4 steps x 128 tokens are too few for its 768 features"
     assert len(kept) > len(tried) / 2
     source, found = load_file(models.parent / "checkpoints" / DEMO), load_file(models / "int8.safetensors")
@@ -260,12 +262,22 @@ def test_a_file_is_not_replaced_without_a_word(canvas: Any, graph: Any, models: 
     assert f"{QKV}.weight" in load_file(models / "mine.safetensors")
 
 
+def test_another_programs_report_is_not_replaced(canvas: Any, graph: Any, models: Path) -> None:
+    models.mkdir(exist_ok=True)
+    (models / "theirs.json").write_text("theirs", "utf-8")
+
+    ended = canvas.run(graph("theirs"))
+    assert "theirs.json" in ended.error
+    assert (models / "theirs.json").read_text("utf-8") == "theirs"
+
+
 @pytest.mark.parametrize("name", ["../../out", "/tmp/out", "a\\b", ""])
 def test_a_file_elsewhere_is_refused(canvas: Any, graph: Any, name: str) -> None:
     ended = canvas.run(graph(name))
 
     assert ended.status == "error"
-    assert "name" in ended.error
+    assert "file_name: " in ended.error
+    assert "a name below models/diffusion_models" in ended.error
 
 
 def test_what_is_quantized_already_and_the_source_itself_are_refused(canvas: Any, graph: Any) -> None:
@@ -285,6 +297,10 @@ def test_hessian_rounding_needs_rows_to_judge_by(canvas: Any, graph: Any, models
     ended = canvas.run(graph("few", rounding="hessian", rows=1))
 
     assert "too few rows" in ended.error
+    assert not (models / "few.safetensors").exists()
+
+    ended = canvas.run(graph("few", text=captions(8, 2)[1], rounding="hessian", steps=1))
+    assert "Hessian rounding needs 8 tokens" in ended.error
     assert not (models / "few.safetensors").exists()
 
 
