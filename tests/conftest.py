@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,35 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
 def start_comfyui(start_server: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
     """Start a real ComfyUI: ``start_comfyui(base_folder, "--more", "options")``."""
     return partial(start_server, "real")
+
+
+@pytest.fixture(scope="session")
+def in_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Run a script with ComfyUI's Python, once for many cases: ``in_comfyui(script, cases, *arguments)``.
+
+    It reads a JSON list on stdin and prints a line of JSON for each; they come back by the case's own JSON.
+    """
+    path = tmp_path_factory.mktemp("path")
+    (path / "promptmill").symlink_to(Path(__file__).parents[1], target_is_directory=True)
+
+    def run(script: Path, cases: Iterable[Any], *arguments: Any) -> dict[str, Any]:
+        texts = list(dict.fromkeys(map(json.dumps, cases)))
+        process = subprocess.run(
+            [comfyui_python(), script, *arguments],
+            input=f"[{','.join(texts)}]",
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            cwd=comfyui_home(),
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(path), str(comfyui_home())]),
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        return dict(zip(texts, map(json.loads, process.stdout.splitlines()), strict=True))
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import pytest
 
 from promptmill.driver.engine.demo.export import export
 
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("demo", "ernie", "zimage")
 ERROR = {"fp8": 0.08, "int8": 0.03, "nvfp4": 0.3}
 STORED_AS = {"fp8": "float8_e4m3fn", "int8": "int8_tensorwise", "nvfp4": "nvfp4"}
@@ -23,26 +20,11 @@ pytestmark = pytest.mark.comfyui
 
 @pytest.fixture(scope="module")
 def found(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory, in_comfyui: Callable[..., dict[str, Any]]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("files")
-    path = tmp_path_factory.mktemp("path")
-    (path / "promptmill").symlink_to(ROOT, target_is_directory=True)
-    outside: Any = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
-    process = subprocess.run(
-        [outside.comfyui_python(), Path(__file__).with_name("loaded_by_comfyui.py"), folder, export(folder)],
-        input=json.dumps(CASES),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=outside.comfyui_home(),
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(path), str(outside.comfyui_home())]),
-            "OMP_NUM_THREADS": "1",
-        },
-    )
-    return dict(zip(CASES, map(json.loads, process.stdout.splitlines()), strict=True))
+    script = Path(__file__).with_name("loaded_by_comfyui.py")
+    return dict(zip(CASES, in_comfyui(script, CASES, folder, export(folder)).values(), strict=True))
 
 
 @pytest.fixture(params=CASES, ids="-".join)
