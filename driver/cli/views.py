@@ -108,7 +108,7 @@ def doctor(server: ServerOption = DEFAULT_SERVERS, json: JsonOption = False) -> 
             client = ComfyClient(url)
             stats, waiting = client.system_stats(), client.queue_remaining()
         except ServerError as error:
-            output.result(f"{url}: {error}", {"server": url, **error.as_dict()})
+            output.result(str(error), {"server": url, **error.as_dict()})
             continue
         reached += 1
         system = stats["system"]
@@ -121,7 +121,7 @@ def doctor(server: ServerOption = DEFAULT_SERVERS, json: JsonOption = False) -> 
         )
         if kind == "ComfyUI":
             for device in stats["devices"]:
-                _advise(device_of_server(device, system["pytorch_version"]), output)
+                _advise(url, device_of_server(device, system["pytorch_version"]), output)
     return 0 if reached == len(server) else ServerError.exit_code
 
 
@@ -130,7 +130,7 @@ def _device(device: dict[str, Any]) -> str:
     return f"{device['name']} ({free:.1f} of {total:.1f} GiB free)"
 
 
-def _advise(device: Device, output: Output) -> None:
+def _advise(url: str, device: Device, output: Output) -> None:
     from ...quantization.hardware import FORMATS, advise, runs
 
     found = {name: runs(name, device) for name in FORMATS}
@@ -145,7 +145,7 @@ def _advise(device: Device, output: Output) -> None:
     model = {"format": advice.choice.format, "why": advice.choice.why, "rows_per_batch": advice.rows}
     output.result(
         "\n".join(lines),
-        {"device": device.name, **record, "model_8b": {**model, "fits": advice.fits, "bytes": advice.memory}},
+        {"server": url, "device": device.name, **record, "model_8b": {**model, "fits": advice.fits, "bytes": advice.memory}},
     )
 
 
