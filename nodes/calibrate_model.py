@@ -151,7 +151,7 @@ def model_file(name: str, overwrite: bool, model: Any) -> Path:
     taken = next((each for each in (path, path.with_suffix(".json")) if each.exists()), None)
     if taken and not overwrite:
         raise OutputError(
-            f"there is a file of this name in models/{FOLDER}",
+            "there is a file of this name in models/diffusion_models",
             value=taken.name,
             hint="another file_name, or switch overwrite on",
         )

@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import folder_paths
+import torch
+from comfy.model_detection import model_config_from_unet
 from comfy.utils import ProgressBar
 from comfy_api.latest import io
 from server import PromptServer
@@ -63,34 +65,53 @@ def loadable(path: Path, precision: str, node_id: str) -> Loadable:
 
     source = Checkpoint(path)
     device = this_device(comfy.model_management.get_torch_device())
-    title = f"{path.name}, {_gigabytes(path.stat().st_size)}"
-    _, prefix = recognise(source.names)
+    title = f"{path.name}, {_size(path.stat().st_size)}"
+    architecture, prefix = recognise(source.names)
     formats = Counter(fmt for layer, fmt in quantization_of(source).items() if layer.startswith(prefix))
     if formats:
-        told = [f"{title}: loaded as it is, quantized already"]
+        told = ["loaded as it is, quantized already", title]
         for name, count in formats.items():
-            told.append(f"{count} layers {name}{_run(OURS.get(name, name), device)}")
+            told.append(f"{count} layers in {OURS.get(name, name)}{_run(OURS.get(name, name), device)}")
         return Loadable(path, "\n".join(told))
     weights = 2 * sum(math.prod(t.shape) for name, t in source.names.items() if name.startswith(prefix))
     best = best_format(device, weights)
     choice = best if precision == AUTOMATIC else Choice(precision, "as chosen")
-    better = f"\nbetter on this device: {best.format} ({best.why})" if best.format != choice.format else ""
+    better = [f"better on this device: {best.format} ({best.why})"] if best.format != choice.format else []
     if choice.format == AS_IT_IS:
-        return Loadable(path, f"{title}: loaded as it is ({choice.why}){better}")
+        return Loadable(path, "\n".join([f"loaded as it is ({choice.why})", *better, title]))
     try:
         select(source, path.name, KITCHEN[choice.format], ())
+        if architecture is None:
+            _check_known(source, prefix, path.name)
     except CheckpointError as error:
         if precision != AUTOMATIC:
             raise
-        return Loadable(path, f"{title}: loaded as it is, {error.message}")
+        return Loadable(path, f"loaded as it is, {error.message}\n{title}")
     converted, report = _converted(path, source, choice.format, Teller(node_id))
+    run = runs(choice.format, device)
     told = [
-        f"{title}: loaded as {choice.format} ({choice.why}), {_gigabytes(converted.stat().st_size)}",
+        f"loaded as {choice.format} ({choice.why}), runs {run.how} here",
+        *better,
         report,
-        f"{choice.format}{_run(choice.format, device)}{better}",
-        f"file: {converted.name}",
+        f"on {device}: {run.why}",
+        f"{title} -> {converted.name}, {_size(converted.stat().st_size)}",
     ]
     return Loadable(converted, "\n".join(told))
+
+
+def _check_known(source: Any, prefix: str, where: str) -> None:
+    """
+    Ask ComfyUI before a file of an architecture that is not known here is converted.
+
+    :raises CheckpointError: ComfyUI does not know it either.
+    """
+    shapes = {
+        name: torch.empty(info.shape, dtype=info.dtype, device="meta") for name, info in source.names.items()
+    }
+    if model_config_from_unet(shapes, prefix, metadata=source.metadata) is None:
+        raise CheckpointError(
+            "ComfyUI does not know this model", where=where, hint="take the file of the model for ComfyUI"
+        )
 
 
 def cache_folder() -> Path:
@@ -133,7 +154,8 @@ def _converted(path: Path, source: Any, format: str, teller: Teller) -> tuple[Pa
         errors = sorted(layer.error or 0 for layer in report.quantized)
         kept = [f"{count} layers {why}" for why, count in report.kept.items()]
         return {
-            "text": f"{len(errors)} layers in {format}, relative error of the weights {errors[len(errors) // 2]:.1%} in the middle, "
+            "text": f"{len(errors)} layers in {format}, {_size(sum(layer.before for layer in report.quantized))} -> "
+            f"{_size(sum(layer.after for layer in report.quantized))}, relative error of the weights {errors[len(errors) // 2]:.1%} in the middle, "
             f"{errors[-1]:.1%} at most\nkept as they were: {'; '.join(kept) or 'none'}"
         }
 
@@ -149,5 +171,5 @@ def _run(format: str, device: Any) -> str:
     return f" runs {run.how} on {device}: {run.why}"
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -8,18 +8,21 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, OutputError
 from ..files import put_in_place, stage
-from .journal import CONVERSION, locked
+from .journal import CONVERSION, files_of, locked, remove_part
 
 LIMIT = 50.0
 """GB, unless the environment variable PROMPTMILL_CACHE_SIZE says otherwise."""
 HASHES, LOCK = "hashes.json", "lock"
+PARTS = "*.*.????????.safetensors.part"
+LONGEST = 255
+"""Bytes of a file's name, the longest that is written included."""
 BLOCK = 1 << 22
 WAIT = 0.5
 
@@ -72,17 +75,19 @@ class Cache:
         :param make: writes the file, as a whole or not at all, and returns its report.
         :param in_use: files that stay even where the limit is passed.
         :param tick: told of hashing (the share that is done) and of waiting for another process; what it raises ends both.
+        :raises OutputError: the folder cannot be used.
         """
         versions = [CONVERSION, importlib.metadata.version("comfy-kitchen")]
-        content = self.digest(source, lambda share: tick("reading", share))
-        key = hashlib.sha256(json.dumps([content, recipe, versions], sort_keys=True).encode()).hexdigest()
-        entry = self._find(key)
-        if entry is None:
-            with self._alone(lambda: tick("waiting for another process", 0)):
-                entry = self._find(key) or self._make(source, recipe["format"], key, make)
-        path = self.folder / entry.name
-        os.utime(_record_of(path))
-        self.shrink(self.limit, {path, *in_use})
+        with self._usable():
+            content = self.digest(source, lambda share: tick("reading", share))
+            key = hashlib.sha256(json.dumps([content, recipe, versions], sort_keys=True).encode()).hexdigest()
+            entry = self._find(key)
+            if entry is None:
+                with self._alone(lambda: tick("waiting for another process", 0)):
+                    entry = self._find(key) or self._make(source, recipe["format"], key, make)
+            path = self.folder / entry.name
+            os.utime(_record_of(path))
+            self.shrink(self.limit, {path, *in_use})
         return path, entry
 
     def entries(self) -> list[Entry]:
@@ -91,36 +96,59 @@ class Cache:
         found = (entry for path in paths if (entry := self._whole(path)))
         return sorted(found, key=self.last_used, reverse=True)
 
+    def parts(self) -> list[Entry]:
+        """What conversions have written so far that run, or were stopped and would go on."""
+        found = []
+        for path in self.folder.glob(PARTS):
+            with suppress(FileNotFoundError):  # it is done since
+                found.append(Entry(path.name, "", "", "part", path.stat().st_size, {}))
+        return found
+
     def last_used(self, entry: Entry) -> float:
-        """Seconds since the epoch."""
-        return _record_of(self.folder / entry.name).stat().st_mtime
+        """Seconds since the epoch; 0 where it is gone."""
+        path = self.folder / entry.name
+        with suppress(FileNotFoundError):
+            return (path if entry.format == "part" else _record_of(path)).stat().st_mtime
+        return 0.0
 
     def remove(self, name: str) -> Entry:
         """
-        Remove a converted file. Returns what it was.
+        Remove a converted file, or what a stopped conversion left. Returns what it was.
 
         :raises CheckpointError: there is no such file in this cache, or another program holds it open.
         """
-        entry = next((entry for entry in self.entries() if entry.name == name), None)
+        entry = next((entry for entry in (*self.entries(), *self.parts()) if entry.name == name), None)
         if entry is None:
             raise CheckpointError(
                 "there is no such file in the cache", value=name, hint="promptmill cache lists them"
             )
         path = self.folder / entry.name
         try:
-            path.unlink()
+            if entry.format != "part":
+                path.unlink()
+                _record_of(path).unlink()
+            elif not remove_part(path.with_suffix("")):
+                raise CheckpointError(
+                    "a conversion is writing this file", where=str(path), hint="wait until it is done"
+                )
         except PermissionError as error:
             raise CheckpointError(
-                "the file cannot be removed", where=str(path), hint="stop the ComfyUI that has it loaded"
+                "the file cannot be removed",
+                where=str(path),
+                hint="stop the ComfyUI that has it loaded; the folder has to be writable",
             ) from error
-        _record_of(path).unlink()
         return entry
 
     def shrink(self, limit: float, keep: Collection[Path] = ()) -> list[Entry]:
-        """Remove what was used the longest ago until the rest takes at most ``limit`` GB. Returns what was removed."""
-        entries, removed = self.entries(), []
+        """
+        Remove what was used the longest ago, stopped conversions too, until the rest takes at most ``limit`` GB.
+
+        :param limit: -1 removes even what takes no bytes.
+        :return: what was removed.
+        """
+        entries, removed = sorted([*self.entries(), *self.parts()], key=self.last_used), []
         size = sum(entry.size for entry in entries)
-        for entry in reversed(entries):
+        for entry in entries:
             if size <= limit * 1e9:
                 break
             if self.folder / entry.name in keep:
@@ -132,11 +160,6 @@ class Cache:
             size -= entry.size
         return removed
 
-    def remove_parts(self) -> None:
-        """Remove what conversions left that were stopped and would otherwise go on."""
-        for path in self.folder.glob("*.*.????????.safetensors.part*"):
-            path.unlink()
-
     def digest(self, source: Path, tick: Callable[[float], None] = lambda share: None) -> str:
         """
         The SHA-256 of a file, remembered for its path, size, time and inode.
@@ -145,9 +168,8 @@ class Cache:
         """
         state = source.stat()
         known = [state.st_size, state.st_mtime_ns, state.st_ino]
-        hashes = _read(self.folder / HASHES) or {}
-        remembered = hashes.get(str(source))
-        if remembered and remembered[1:] == known:
+        remembered = _read(self.folder / HASHES).get(str(source))
+        if isinstance(remembered, list) and remembered[1:] == known:
             return str(remembered[0])
         digest, read = hashlib.sha256(), 0
         with source.open("rb") as file:
@@ -155,15 +177,24 @@ class Cache:
                 digest.update(block)
                 read += len(block)
                 tick(read / state.st_size)
-        hashes = (_read(self.folder / HASHES) or {}) | {str(source): [digest.hexdigest(), *known]}
+        hashes = _read(self.folder / HASHES) | {str(source): [digest.hexdigest(), *known]}
         _write(self.folder / HASHES, hashes)
         return digest.hexdigest()
 
     def _find(self, key: str) -> Entry | None:
-        return next((entry for entry in self.entries() if entry.key == key), None)
+        from .checkpoint import Checkpoint  # imports torch, which listing files needs not
+
+        for entry in self.entries():
+            if entry.key == key:
+                with suppress(CheckpointError):
+                    Checkpoint(self.folder / entry.name)
+                    return entry
+        return None
 
     def _make(self, source: Path, format: str, key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
-        path = self.folder / f"{source.stem}.{format}.{key[:8]}.safetensors"
+        end = f".{format}.{key[:8]}.safetensors"
+        longest = LONGEST - len(files_of(Path(end))[1].name)
+        path = self.folder / (source.stem.encode()[:longest].decode(errors="ignore") + end)
         path.unlink(missing_ok=True)
         report = make(path)
         entry = Entry(path.name, key, str(source), format, path.stat().st_size, report)
@@ -171,10 +202,22 @@ class Cache:
         return entry
 
     def _whole(self, path: Path) -> Entry | None:
-        record = _read(_record_of(path))
-        if record and path.is_file() and path.stat().st_size == record["size"]:
-            return Entry(**record)
-        return None
+        try:
+            entry = Entry(**_read(_record_of(path)))
+            return entry if (entry.name, entry.size) == (path.name, path.stat().st_size) else None
+        except (OSError, TypeError):
+            return None
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"the cache of converted checkpoints cannot be used: {error.strerror}",
+                where=str(error.filename or self.folder),
+                hint="PROMPTMILL_CACHE=/a/folder/that/may/be/written, set for ComfyUI",
+            ) from error
 
     @contextmanager
     def _alone(self, wait: Callable[[], None]) -> Iterator[None]:
@@ -193,23 +236,24 @@ def _record_of(path: Path) -> Path:
 
 def _limit() -> float:
     text = os.environ.get("PROMPTMILL_CACHE_SIZE") or str(LIMIT)
-    try:
-        return float(text)
-    except ValueError as error:
-        raise CheckpointError(
-            "the size of the cache is a number of GB",
-            where="PROMPTMILL_CACHE_SIZE",
-            value=text,
-            hint=f"PROMPTMILL_CACHE_SIZE={LIMIT:.0f}",
-        ) from error
+    with suppress(ValueError):
+        if (size := float(text)) >= 0:
+            return size
+    raise CheckpointError(
+        "the size of the cache is a number of GB",
+        where="PROMPTMILL_CACHE_SIZE",
+        value=text,
+        hint=f"PROMPTMILL_CACHE_SIZE={LIMIT:.0f}",
+    )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any]:
+    """What a file says; nothing where it is not there or not of this form."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    return found
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

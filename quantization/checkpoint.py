@@ -6,7 +6,9 @@ import ctypes
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +45,8 @@ OTHER_FILES = {
     b"<": "a web page: the download has not brought the weights",
 }
 LARGEST_HEADER = 100_000_000
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What comes of reading JSON, and of taking it for what it should be."""
 METADATA, QUANTIZATION = "__metadata__", "_quantization_metadata"
 MARK, OLD_MARK, OLD_SCALE = ".comfy_quant", "scaled_fp8", ".scale_weight"
 
@@ -81,12 +85,15 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         """:raises CheckpointError: this is no whole .safetensors file."""
         self.path = path
-        if path.is_dir():
-            raise self._bad(
-                "this is a folder, not a .safetensors file", "take the single file of the model for ComfyUI"
-            )
         try:
-            self.size = path.stat().st_size
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+                raise self._bad(
+                    f"this is {what}, not a .safetensors file",
+                    "take the single file of the model for ComfyUI",
+                )
+            self.size = found.st_size
             with path.open("rb") as file:
                 start = file.read(8)
                 length = int.from_bytes(start, "little")
@@ -103,7 +110,7 @@ class Checkpoint:
         self._offsets: dict[str, int] = {}
         try:
             self._take(json.loads(header))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except DAMAGED as error:
             raise self._bad(f"its header is damaged: {error}", "download it again") from error
 
     def read(self, name: str) -> torch.Tensor:
@@ -179,20 +186,47 @@ def buffer_of(tensor: torch.Tensor) -> Any:
     return (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr())
 
 
+def name_of(source: Source) -> str:
+    """As errors name it."""
+    return str(source.path) if isinstance(source, Checkpoint) else "the model"
+
+
 def quantization_of(source: Source) -> dict[str, str]:
-    """The format of each layer that is quantized already, as ComfyUI names formats; text encoders' layers as well."""
+    """
+    The format of each layer that is quantized already, as ComfyUI names formats; text encoders' layers as well.
+
+    :raises CheckpointError: what the file says of them is damaged.
+    """
     found = {layer: str(config.get("format")) for layer, config in announced(source).items()}
     old = any(name.endswith(OLD_MARK) for name in source.names)
     for name in source.names:
         if name.endswith(MARK):
-            config = json.loads(bytes(source.read(name).tolist()))
-            found[name.removesuffix(MARK)] = str(config.get("format"))
+            with _sound(source, name):
+                config = json.loads(bytes(source.read(name).tolist()))
+                found[name.removesuffix(MARK)] = str(config.get("format"))
         elif old and name.endswith(OLD_SCALE):
             found[name.removesuffix(OLD_SCALE)] = "float8_e4m3fn"
     return found
 
 
 def announced(source: Source) -> dict[str, dict[str, Any]]:
-    """The quantized layers that a file's metadata names."""
-    layers: dict[str, dict[str, Any]] = json.loads(source.metadata.get(QUANTIZATION, "{}")).get("layers", {})
-    return layers
+    """
+    The quantized layers that a file's metadata names.
+
+    :raises CheckpointError: it is damaged.
+    """
+    with _sound(source, QUANTIZATION):
+        layers = json.loads(source.metadata.get(QUANTIZATION, "{}")).get("layers", {})
+        return {layer: dict(config) for layer, config in layers.items()}
+
+
+@contextmanager
+def _sound(source: Source, what: str) -> Iterator[None]:
+    try:
+        yield
+    except DAMAGED as error:
+        raise CheckpointError(
+            f"{what}, which should say how layers are quantized, is damaged: {error}",
+            where=name_of(source),
+            hint="download it again, or take another file: ComfyUI does not load this one either",
+        ) from error

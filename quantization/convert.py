@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import CheckpointError, OutputError
+from ..errors import CheckpointError
 from .architectures import PREFIXES, Architecture
-from .checkpoint import Checkpoint, Source, buffer_of
+from .checkpoint import Checkpoint, Source, buffer_of, name_of
 from .formats import Quantized, relative_error
 from .journal import CONVERSION, Journal
 from .layout import lay_out
@@ -25,7 +23,7 @@ from .recipe import Recipe
 from .report import LayerReport, Report
 from .selection import WEIGHT, Layer, keep_worst, select, sizes_after
 from .stream import WriteBehind, read_ahead
-from .target import check_space, check_target, metadata_of, tensors_of
+from .target import cannot_write, check_space, check_target, metadata_of, tensors_of
 
 __all__ = ["Progress", "Recipe", "convert"]
 
@@ -73,16 +71,16 @@ def convert(
     Write a quantized copy of a source, which ComfyUI loads without any pack.
 
     The target is there as a whole or not at all. Interrupted (also by what ``progress`` raises), the same call goes on where the
-    source is a file and there is no ``rounding``.
+    source is a file and there is no ``rounding``; else nothing is left.
 
     :param device: where torch computes.
     :raises CheckpointError: the source cannot be quantized.
     :raises OutputError: the target cannot be written.
     """
     began = time.monotonic()
-    check_target(source, target, overwrite)
-    architecture, layers = select(source, _name_of(source), recipe.format, recipe.keep)
     try:
+        check_target(source, target, overwrite)
+        architecture, layers = select(source, name_of(source), recipe.format, recipe.keep)
         with (
             torch.inference_mode(False),  # of ComfyUI, whose tensors no other thread could write into
             torch.no_grad(),
@@ -94,12 +92,7 @@ def convert(
                 layers = conversion.measure(layers)
             errors, converted = conversion.write(layers)
     except OSError as error:
-        full = "make room on this disk; " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise OutputError(
-            f"the file cannot be written: {error.strerror}",
-            where=str(target),
-            hint=f"{full}the same command goes on",
-        ) from error
+        raise cannot_write(target, error) from error
     after = sizes_after(layers, recipe.format)
     return Report(
         target=target,
@@ -159,7 +152,15 @@ class Conversion:
                 _, errors[job.layer.name] = self._quantize(job.layer, weight)
                 self._journal.note(job.key, errors[job.layer.name])
                 self._journal.flush()
-        return keep_worst(layers, errors, after, self._recipe.budget)
+        left = keep_worst(layers, errors, after, self._recipe.budget)
+        if all(layer.why_kept for layer in left):
+            raise CheckpointError(
+                "the budget keeps every layer",
+                where=name_of(self._source),
+                value=self._recipe.budget,
+                hint="--budget 0.1",
+            )
+        return left
 
     def write(self, layers: list[Layer]) -> tuple[dict[str, float], int]:
         """Write the target. Returns the layers' errors, and how many bytes of the source this call converted."""
@@ -229,10 +230,10 @@ class Conversion:
         return self._source.read(job.name).contiguous().reshape(-1).view(torch.uint8)
 
     def _quantize(self, layer: Layer, weight: torch.Tensor) -> tuple[Quantized, float]:
-        if not torch.stack(torch.aminmax(weight)).isfinite().all():
+        if not torch.stack(torch.aminmax(weight)).float().isfinite().all():
             raise CheckpointError(
                 "the weight holds NaN or infinity",
-                where=f"{_name_of(self._source)}, {layer.name}",
+                where=f"{name_of(self._source)}, {layer.name}",
                 hint="download the checkpoint again, or take another one: this one makes black images",
             )
         if self._recipe.rounding:
@@ -252,14 +253,12 @@ class Conversion:
             self._journal.note(job.key, error)
 
 
-def _name_of(source: Source) -> str:
-    return str(source.path) if isinstance(source, Checkpoint) else "the model"
-
-
-def _fingerprint(source: Source, recipe: Recipe, architecture: Architecture | None, device: str) -> str:
-    """Of all that decides the bytes of the target; of a model in memory, or with a rounding of its own, none is twice the same."""
+def _fingerprint(
+    source: Source, recipe: Recipe, architecture: Architecture | None, device: str
+) -> str | None:
+    """Of all that decides the bytes of the target; None of a model in memory, or with a rounding of its own: none is twice the same."""
     if not isinstance(source, Checkpoint) or recipe.rounding:
-        return uuid.uuid4().hex
+        return None
     versions = [CONVERSION, version("comfy-kitchen"), torch.__version__, device]
     file = [source.path.name, source.size, source.path.stat().st_mtime_ns, source.digest]
     chosen = [recipe.format.name, recipe.keep, recipe.budget, sorted(recipe.activation_scales.items())]

@@ -206,4 +206,5 @@ def as_tensor(config: Mapping[str, Any]) -> torch.Tensor:
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """The Frobenius norm of the difference to that of ``wanted``."""
-    return float((found - wanted).norm() / wanted.norm().clamp(min=SMALLEST_SCALE))
+    error, norm = (torch.linalg.vector_norm(x, dtype=torch.float64).item() for x in (found - wanted, wanted))
+    return error / norm if norm else 0.0

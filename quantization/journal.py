@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,35 +24,38 @@ class Journal:
     """
     ``<target>.part`` with ``<target>.part.jsonl``: first the fingerprint of source and recipe, then a line for each thing done.
 
-    A part of another source or recipe is begun anew. A line is written only after what it tells of is on the disk.
+    A part of another source or recipe, or one that was cut short, is begun anew. A line is written only after what it tells of is on
+    the disk.
     """
 
-    def __init__(self, target: Path, fingerprint: str) -> None:
+    def __init__(self, target: Path, fingerprint: str | None) -> None:
         """
+        :param fingerprint: None: nobody could go on, so an interruption leaves nothing.
         :raises OutputError: another process is writing the same file.
         :raises OSError: the files cannot be opened.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.part = target.with_name(f"{target.name}.part")
-        self.path = target.with_name(f"{target.name}.part.jsonl")
+        self.part, self.path = files_of(target)
         self._target = target
+        self._fingerprint = fingerprint
         self._lines = self.path.open("a+b", buffering=0)
-        if not locked(self._lines):
+        if not locked(self._lines) or not os.fstat(self._lines.fileno()).st_nlink:
             self._lines.close()
             raise OutputError(
                 "another process is writing this file", where=str(target), hint="wait until it is done"
             )
-        begun = self.part.exists()
-        self._file = self.part.open("r+b" if begun else "w+b", buffering=0)
+        self._file = self.part.open("r+b" if self.part.exists() else "w+b", buffering=0)
         self._pending: list[dict[str, Any]] = []
         self._unsynced = 0
-        self.done = self._read(fingerprint, begun)
+        self._end = 0
+        self.done = self._read()
         """What is in the part: keys, and what was noted with each."""
 
     def write(self, start: int, data: Any) -> None:
         """Put bytes at a place of the part."""
         self._file.seek(start)
         view = memoryview(data)
+        self._end = max(self._end, start + len(view))
         while len(view):
             written = self._file.write(view)
             self._unsynced += written
@@ -59,7 +63,7 @@ class Journal:
 
     def note(self, key: str, value: float | None = None) -> None:
         """Note, before long, that something is done."""
-        self._pending.append({"done": key, "value": value})
+        self._pending.append({"done": key, "value": value, "end": self._end})
         if self._unsynced >= EVERY:
             self.flush()
 
@@ -73,9 +77,9 @@ class Journal:
     def finish(self) -> None:
         """Put the part in its place."""
         self.flush()
-        self._close()
-        self.path.unlink()
+        self._file.close()
         put_in_place(self.part, self._target)
+        _remove(self._lines, self.path)
 
     def __enter__(self) -> Journal:
         return self
@@ -83,27 +87,62 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave both files as they are, unless the source is what is wrong."""
-        self._close()
-        if isinstance(error, CheckpointError):
-            self.part.unlink()
-            self.path.unlink()
-
-    def _close(self) -> None:
+        """Leave both files as they are, unless the source is what is wrong, or nobody could go on."""
         self._file.close()
+        if isinstance(error, CheckpointError) or (kind and self._fingerprint is None):
+            self.part.unlink(missing_ok=True)
+            _remove(self._lines, self.path)
         self._lines.close()
 
-    def _read(self, fingerprint: str, begun: bool) -> Mapping[str, float | None]:
+    def _read(self) -> Mapping[str, float | None]:
         self._lines.seek(0)
-        lines = self._lines.read().splitlines(keepends=True)
-        whole = [json.loads(line) for line in lines if line.endswith(b"\n")]
-        if not begun or not whole or whole[0] != {"fingerprint": fingerprint}:
-            self._lines.truncate(0)
-            self._file.truncate(0)
-            self._lines.write(_line({"fingerprint": fingerprint}))
-            return {}
-        self._lines.truncate(sum(map(len, lines[: len(whole)])))
-        return {entry["done"]: entry["value"] for entry in whole[1:]}
+        lines = [line for line in self._lines.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        begin = {"fingerprint": self._fingerprint}
+        try:
+            first, *entries = map(json.loads, lines)
+            done = {entry["done"]: entry["value"] for entry in entries}
+            end = max((entry["end"] for entry in entries), default=0)
+            whole = first == begin and os.fstat(self._file.fileno()).st_size >= end
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if whole and self._fingerprint:
+            self._lines.truncate(sum(map(len, lines)))
+            return done
+        self._lines.truncate(0)
+        self._file.truncate(0)
+        self._lines.write(_line(begin))
+        return {}
+
+
+def files_of(target: Path) -> tuple[Path, Path]:
+    """The part of a target, and its journal."""
+    return target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.jsonl")
+
+
+def remove_part(target: Path) -> bool:
+    """
+    Remove what a stopped conversion left; False where one is writing it.
+
+    :raises OSError: the files cannot be removed.
+    """
+    part, path = files_of(target)
+    with path.open("ab") as lines:
+        if not locked(lines):
+            return False
+        part.unlink(missing_ok=True)
+        _remove(lines, path)
+    return True
+
+
+def _remove(lines: BinaryIO, path: Path) -> None:
+    """Remove a journal, then give up its lock; Windows, which removes no open file, the other way round."""
+    if sys.platform == "win32":
+        lines.close()
+        with suppress(PermissionError):  # another process has opened it since
+            path.unlink()
+    else:
+        path.unlink()
+        lines.close()
 
 
 def _line(entry: dict[str, Any]) -> bytes:

@@ -11,7 +11,8 @@ import torch
 from comfy_kitchen.registry import registry
 from torch import Tensor
 
-from .formats import FP8, SMALLEST_SCALE, Format, Quantized
+from ..errors import CheckpointError
+from .formats import FP8, Format, Quantized
 
 CACHE = 1 << 19
 """Elements at a time on a processor, about what its caches hold."""
@@ -45,13 +46,21 @@ def round_to_nearest(
     """
     What `Format.quantize` makes of a weight (on a CPU bit for bit) and its relative error; without a copy in fp32 of the whole.
 
-    :param weight: (out features, in features) in any float type, finite.
+    :param weight: (out features, in features) in any float type.
     :param each: what calls a function for each chunk.
     :return: tensors on the CPU; the Frobenius norm of the error to that of the weight.
+    :raises CheckpointError: the weight holds what is not finite in fp32.
     """
     rows, columns = weight.shape
-    like = torch.stack(torch.aminmax(weight)).float().unsqueeze(1).expand(2, columns)
-    parameters = fmt.parameters(like)
+    extremes = torch.stack(torch.aminmax(weight)).float()
+    if not extremes.isfinite().all():
+        raise CheckpointError(
+            "the weight holds NaN, infinity or numbers beyond fp32",
+            value=extremes.tolist(),
+            hint="load the checkpoint from its source again",
+        )
+    parameters = fmt.parameters(extremes.unsqueeze(1).expand(2, columns))
+    unit = extremes.abs().amax().clamp(min=torch.finfo(torch.float32).tiny).item()
     plan = fmt.plan((rows, columns)).items()
     tensors = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in plan}
     elements = CACHE if torch.device(device).type == "cpu" else CHUNK
@@ -65,11 +74,11 @@ def round_to_nearest(
             (whole[start : start + len(stored)] if stored.dim() else whole).copy_(stored)
         found = _decoded(data, params.scale) if isinstance(fmt, FP8) else fmt.layout.dequantize(data, params)
         difference = found[: len(exact), :columns].sub_(exact)
-        return torch.stack([difference.norm(), exact.norm()]).double().square()
+        return torch.stack([difference.div_(unit).norm(), exact.div(unit).norm()]).double().square()
 
     squares = sum(each(convert, range(0, rows, step)), torch.zeros(2, dtype=torch.float64, device=device))
     error, norm = squares.sqrt().tolist()
-    return Quantized(tensors, fmt.config((rows, columns))), error / max(norm, SMALLEST_SCALE)
+    return Quantized(tensors, fmt.config((rows, columns))), error / norm if norm else 0.0
 
 
 def _as_rounded(exact: Tensor, parameters: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..errors import CheckpointError
 from .checkpoint import MARK
 from .formats import INT8, Format, Quantized, as_tensor
 from .selection import Layer
@@ -26,6 +27,16 @@ class Recipe:
     """``input_scale`` of layers, by full name; not for INT8, which measures its inputs as it goes."""
     rounding: Callable[[str, torch.Tensor], Quantized | None] | None = None
     """Gets a layer's full name and its weight in fp32; returns a better rounding, or None: to the nearest."""
+
+    def __post_init__(self) -> None:
+        """:raises CheckpointError: the budget is no share."""
+        if not 0 <= self.budget < 1:
+            raise CheckpointError(
+                "the budget is a share from 0 to below 1",
+                where="--budget",
+                value=self.budget,
+                hint="--budget 0.1",
+            )
 
     def config(self, layer: Layer) -> dict[str, Any]:
         """What ComfyUI's loader has to know of a layer."""

@@ -69,10 +69,8 @@ class Report:
     def how_to_load(self) -> str:
         """What to do with the file."""
         if self.whole:
-            return (
-                "in ComfyUI: put it into models/checkpoints, node Load Checkpoint; diffusers does not read it"
-            )
-        return "in ComfyUI: put it into models/diffusion_models, node Load Diffusion Model; diffusers does not read it"
+            return "in ComfyUI: put it into models/checkpoints, node Load Checkpoint; not for diffusers"
+        return "in ComfyUI: put it into models/diffusion_models, node Load Diffusion Model; not for diffusers"
 
     def text(self) -> str:
         """The most of it, for people."""
@@ -84,9 +82,10 @@ class Report:
             f"{self.target}: {self.format}, {architecture}",
             f"  {_size(self.before)} -> {_size(self.after)} ({self.after / self.before:.0%}) "
             f"in {self.seconds:.1f} s, {speed:.0f} MB/s",
-            f"  {len(quantized)} layers quantized, relative error {errors[len(errors) // 2]:.2%} in the middle; the worst:",
+            f"  {len(quantized)} layers quantized, {_size(sum(layer.before for layer in quantized))} -> "
+            f"{_size(sum(layer.after for layer in quantized))}; relative error of the weights {errors[len(errors) // 2]:.2%} in the middle; the worst:",
             *(f"    {layer.error:.2%}  {layer.name}" for layer in quantized[:WORST]),
-            f"  {sum(self.kept.values())} layers kept" + (":" if self.kept else ""),
+            f"  {sum(self.kept.values())} layers kept as they were" + (":" if self.kept else ""),
             *(f"    {count}  {why}" for why, count in self.kept.items()),
             f"  {self.how_to_load()}",
         ]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import CheckpointError
-from .architectures import Architecture, may_be_linear, recognise
+from .architectures import READ_FOR_SIZES, Architecture, is_modulation, may_be_linear, recognise
 from .checkpoint import Source, TensorInfo, quantization_of
-from .formats import Format
+from .formats import FORMATS, Format
 
 WEIGHT = ".weight"
 FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -25,6 +25,21 @@ DIFFUSERS = (
 )
 """Tensors of files that ComfyUI renames, cuts and joins when it loads them (0.33: model_detection.py, sd.py)."""
 LORA = re.compile(r"\.(lora_(up|down|[AB])|lora\.(up|down))\.")
+PART = re.compile(r"-(\d{5})-of-(?!00001)(\d{5})\.[^/\\]*$")
+OTHERS = {
+    "a ControlNet": re.compile(
+        r"(control_model|control_blocks|control_layers|zero_convs|input_hint_block)\.|controlnet_|lora_controlnet"
+    ),
+    "a text encoder": re.compile(
+        r"(transformer\.)?(text_model\.|encoder\.block\.|shared\.weight$|(model\.)?embed_tokens\.weight$)"
+    ),
+    "a VAE": re.compile(
+        r"(first_stage_model\.)?(encoder|decoder)"
+        r"\.(conv_in|conv1|mid|mid_block|middle|up|down|up_blocks|down_blocks|upsamples|downsamples)\."
+    ),
+}
+"""What the names of a file that is no diffusion model start with."""
+DOES_NOT_FIT = "its shape does not fit"
 
 
 @dataclass(frozen=True)
@@ -58,15 +73,10 @@ def select(
         if name.startswith(prefix) and name.endswith(WEIGHT) and len(info.shape) > 1:
             layer = name.removeprefix(prefix).removesuffix(WEIGHT)
             why = _why_kept(layer, info, architecture, fmt, patterns)
-            weight_only = architecture is not None and architecture.is_weight_only(layer)
+            weight_only = architecture.is_weight_only(layer) if architecture else is_modulation(layer)
             layers.append(Layer(prefix + layer, info, why, weight_only))
     if not any(layer.why_kept == "" for layer in layers):
-        reasons = sorted({layer.why_kept for layer in layers})
-        raise CheckpointError(
-            "there is no layer to quantize" + (f": {'; '.join(reasons)}" if reasons else ""),
-            where=where,
-            hint="take a diffusion model; --keep may keep too much",
-        )
+        raise _nothing_left(layers, where)
     return architecture, layers
 
 
@@ -107,6 +117,8 @@ def _why_kept(
         return "not a linear layer of a repeated block, by its name"
     if architecture is not None and not architecture.quantizes(layer):
         return f"kept in {architecture.name}"
+    if 0 in info.shape:
+        return "empty"
     for pattern in keep:
         if pattern.search(layer):
             return f"--keep {pattern.pattern}"
@@ -115,11 +127,45 @@ def _why_kept(
     if info.dtype not in FLOATS:
         return f"its dtype is {str(info.dtype).removeprefix('torch.')}"
     if not fmt.fits(info.shape):
-        return f"its shape does not fit {fmt.name}"
+        return f"{DOES_NOT_FIT} {fmt.name}"
+    if READ_FOR_SIZES.search(layer) and fmt.plan(info.shape)["weight"][1] != info.shape:
+        return "ComfyUI reads the model's size from it"
     return ""
 
 
+def _nothing_left(layers: list[Layer], where: str) -> CheckpointError:
+    reasons = sorted({layer.why_kept for layer in layers})
+    misfits = [layer.info.shape for layer in layers if layer.why_kept.startswith(DOES_NOT_FIT)]
+    others = [name for name, fmt in FORMATS.items() if any(map(fmt.fits, misfits))]
+    if misfits:
+        hint = f"--format {others[0]}" if others else "load the model as it is: no format fits"
+    elif any(reason.startswith("--keep") for reason in reasons):
+        hint = "keep fewer layers: --keep finds its pattern anywhere in a name"
+    else:
+        hint = "take a diffusion model"
+    return CheckpointError(
+        "there is no layer to quantize" + (f": {'; '.join(reasons)}" if reasons else ""),
+        where=where,
+        value=" x ".join(map(str, misfits[0])) if misfits else None,
+        hint=hint,
+    )
+
+
 def _check(source: Source, where: str, prefix: str, architecture: Architecture | None) -> None:
+    if part := PART.search(where):
+        raise CheckpointError(
+            f"this is part {int(part[1])} of {int(part[2])} of a model",
+            where=where,
+            hint="take the model as one file, or join its parts",
+        )
+    for what, known in OTHERS.items():
+        if not prefix and (found := next(filter(known.match, source.names), None)):
+            raise CheckpointError(
+                f"this is {what}; ComfyUI's loaders of diffusion models do not take it",
+                where=where,
+                value=found,
+                hint="take a diffusion model",
+            )
     done = [fmt for layer, fmt in quantization_of(source).items() if layer.startswith(prefix)]
     if done:
         counts = ", ".join(f"{done.count(fmt)} layers in {fmt}" for fmt in sorted(set(done)))

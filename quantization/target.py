@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -11,27 +12,71 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import OutputError
+from .architectures import recognise
 from .checkpoint import QUANTIZATION, Checkpoint, Source, TensorInfo, announced
-from .journal import CONVERSION
+from .journal import CONVERSION, files_of
 from .recipe import Recipe
 from .selection import Layer
 
 MADE_BY = "promptmill"
 """Where a file's metadata says how it was made."""
+GOES_ON = "the same command goes on"
+ROOM = f"make room on this disk; {GOES_ON}"
+ELSEWHERE = "choose a folder and a file that may be written"
+HINTS = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EACCES: ELSEWHERE,
+    errno.EPERM: ELSEWHERE,
+    errno.EROFS: ELSEWHERE,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "choose another folder: a part of this path is a file",
+    errno.EEXIST: "choose another folder: a part of this path is a file",
+    errno.EISDIR: "choose another name: what would be written beside it is a folder",
+}
 
 
 def check_target(source: Source, target: Path, overwrite: bool) -> None:
-    """:raises OutputError: the target is no place for a quantized copy of the source."""
+    """
+    Refuse to destroy anything.
+
+    :raises OutputError: the target is no place for a quantized copy of the source.
+    :raises OSError: there cannot be such a file.
+    """
+    if target.is_dir():
+        raise OutputError(
+            "the target is a folder", where=str(target), hint=str(target / "model.fp8.safetensors")
+        )
     if target.suffix.lower() not in (".safetensors", ".sft"):
         raise OutputError(
             "ComfyUI knows these files by their ending", where=str(target), hint=f"{target}.safetensors"
         )
-    if not target.exists():
-        return
-    if isinstance(source, Checkpoint) and target.samefile(source.path):
-        raise OutputError("the target is the source", where=str(target), hint="choose another name")
-    if not overwrite:
+    part, lines = files_of(target)
+    for path in (target, part, lines):
+        if isinstance(source, Checkpoint) and path.exists() and path.samefile(source.path):
+            what = (
+                "the target is the source"
+                if path == target
+                else f"{path.name}, to be written first, is the source"
+            )
+            raise OutputError(what, where=str(target), hint="choose another name")
+    if part.exists() and not lines.exists():
+        raise OutputError(
+            f"{part.name} would be overwritten, but no conversion left it",
+            where=str(part),
+            hint="move it away, or choose another name",
+        )
+    if target.exists() and not overwrite:
         raise OutputError("the file exists", where=str(target), hint="--overwrite, or choose another name")
+
+
+def cannot_write(target: Path, error: OSError) -> OutputError:
+    """What the operating system refused, with what to do about it."""
+    return OutputError(
+        f"the file cannot be written: {error.strerror}",
+        where=str(target),
+        hint=HINTS.get(error.errno or 0, f"check the disk; {GOES_ON}"),
+    )
 
 
 def check_space(target: Path, part: Path, size: int) -> None:
@@ -44,7 +89,7 @@ def check_space(target: Path, part: Path, size: int) -> None:
         raise OutputError(
             f"the disk is too full: {missing / 1e9:.2f} GB more are needed",
             where=str(target),
-            hint="make room on this disk; the same command goes on",
+            hint=ROOM,
         )
 
 
@@ -70,8 +115,15 @@ def tensors_of(
 
 
 def metadata_of(source: Source, recipe: Recipe, layers: Iterable[Layer]) -> dict[str, str]:
-    """The source's own, what ComfyUI reads of quantized layers, and how the file was made."""
-    quantized = announced(source) | {layer.name: recipe.config(layer) for layer in layers}
+    """
+    The source's own, what ComfyUI reads of quantized layers, and how the file was made.
+
+    Of a whole checkpoint the layers are named by tensors only: Load Diffusion Model takes the prefix off those, not off the metadata.
+    """
+    told = {}
+    if not recognise(source.names)[1]:
+        quantized = announced(source) | {layer.name: recipe.config(layer) for layer in layers}
+        told = {QUANTIZATION: json.dumps({"format_version": "1.0", "layers": quantized})}
     made = {
         "format": recipe.format.name,
         "source": source.path.name if isinstance(source, Checkpoint) else "a model in memory",
@@ -79,8 +131,4 @@ def metadata_of(source: Source, recipe: Recipe, layers: Iterable[Layer]) -> dict
         "conversion": CONVERSION,
         "comfy-kitchen": version("comfy-kitchen"),
     }
-    return {
-        **source.metadata,
-        QUANTIZATION: json.dumps({"format_version": "1.0", "layers": quantized}),
-        MADE_BY: json.dumps(made),
-    }
+    return {**source.metadata, **told, MADE_BY: json.dumps(made)}

@@ -82,8 +82,13 @@ class Calibrated:
             helped = sum(each.helps for each in self.roundings.values())
             lines.append(f"Hessian rounding: kept in {helped} of {len(self.roundings)} layers")
             worst = sorted(self.roundings.items(), key=lambda item: -item[1].nearest)[:WORST]
-            lines.append("error of outputs on held-out rows, to the nearest -> Hessian:")
-            lines += [f"  {each.nearest:.2%} -> {each.hessian:.2%} {name}" for name, each in worst]
+            lines.append(
+                "its weights err more one by one, and less in what the layer gives; on held-out rows, to the nearest -> Hessian:"
+            )
+            lines += [
+                f"  {each.nearest:.2%} -> {each.hessian:.2%} {name}" + ("" if each.helps else " (not kept)")
+                for name, each in worst
+            ]
         if self.few:
             lines.append(f"too few tokens for Hessian rounding, more rows or steps: {', '.join(self.few)}")
         if self.silent:

@@ -43,17 +43,24 @@ def cache(
     from ...quantization.cache import Cache
 
     output = Output(json=json)
+    if folder and not folder.is_dir():
+        raise CheckpointError("there is no such folder", where="--folder", value=str(folder))
+    if clear and limit is not None:
+        raise CheckpointError("--clear removes all: --limit has nothing to leave", hint="give one of both")
     found = Cache(folder or _found())
     removed = [found.remove(name) for name in remove]
     if clear or limit is not None:
-        removed += found.shrink(0 if clear else limit or 0)
-    if clear:
-        found.remove_parts()
-    entries = found.entries()
+        removed += found.shrink(-1 if clear else limit or 0)
+    entries = [*found.entries(), *found.parts()]
     for entry in removed or entries:
         used = "removed" if removed else f"{datetime.fromtimestamp(found.last_used(entry)):%Y-%m-%d %H:%M}"
         output.result(
-            f"{entry.size / 1e9:6.2f} GB  {entry.format:5}  {used}  {entry.name}  from {entry.source}",
+            f"{entry.size / 1e9:6.2f} GB  {entry.format:5}  {used}  {entry.name}  "
+            + (
+                f"from {entry.source}"
+                if entry.source
+                else "not done: the same choice goes on, where none runs"
+            ),
             {
                 "name": entry.name,
                 "source": entry.source,

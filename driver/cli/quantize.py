@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, OutputError
 from .app import command
 from .options import JsonOption
 from .output import Output
@@ -40,7 +41,6 @@ def quantize(
         float,
         typer.Option(
             "--budget",
-            min=0,
             help="Of an unknown architecture: how much larger the file may be for the worst layers to be kept.",
         ),
     ] = 0.1,
@@ -57,7 +57,7 @@ def quantize(
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise CheckpointError(
             f"quantization is not installed: there is no {', '.join(missing)}",
-            hint='pip install "promptmill[quantization]"',
+            hint='pip install ".[driver,quantization]" in the folder of promptmill',
         )
     import torch
 
@@ -67,6 +67,20 @@ def quantize(
 
     output = Output(json=json)
     found = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" != found:
+        raise CheckpointError(
+            "PyTorch finds no CUDA device here", where="--device", value=device, hint="--device cpu"
+        )
+    if report and (report.is_dir() or not os.access(report.parent, os.W_OK)):
+        raise OutputError(
+            "the report cannot be written", where=str(report), hint="name a file in a folder that is there"
+        )
+    if report and report.resolve() in (source.resolve(), target.resolve()):
+        raise OutputError(
+            "the report would replace the model",
+            where=str(report),
+            hint=f"--report {target.with_suffix('.json')}",
+        )
     recipe = Recipe(FORMATS[format], keep=tuple(keep), budget=budget)
     with progress(output) as show:
         made = convert(

@@ -145,7 +145,12 @@ def _advise(url: str, device: Device, output: Output) -> None:
     model = {"format": advice.choice.format, "why": advice.choice.why, "rows_per_batch": advice.rows}
     output.result(
         "\n".join(lines),
-        {"server": url, "device": device.name, **record, "model_8b": {**model, "fits": advice.fits, "bytes": advice.memory}},
+        {
+            "server": url,
+            "device": device.name,
+            **record,
+            "model_8b": {**model, "fits": advice.fits, "bytes": advice.memory},
+        },
     )
 
 

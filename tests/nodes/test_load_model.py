@@ -83,7 +83,8 @@ def test_a_checkpoint_is_converted_once_and_makes_the_same_picture(load, models,
 
     assert f"layers in {precision}" in info
     assert "layers kept in sd3" in info
-    assert f"{precision} runs emulated on cpu" in info
+    assert f"runs {'natively' if precision == 'int8' else 'emulated'} here\n" in info.partition("better")[0]
+    assert "on cpu: " in info
     assert "better on this device: as it is" in info
     assert file.name in info
     assert file.name.startswith(f"promptmill-demo.{precision}.")
@@ -120,7 +121,7 @@ def test_a_quantized_file_is_loaded_as_it_is(load, models) -> None:
     info, same = load("ready.safetensors", "int8")
 
     assert "loaded as it is, quantized already" in info
-    assert "layers float8_e4m3fn runs emulated on cpu" in info
+    assert "layers in fp8 runs emulated on cpu" in info
     assert converted(models) == [file]
     assert np.array_equal(made, same)
 
@@ -142,6 +143,16 @@ def test_a_diffusion_model_is_loaded_and_sampled(load, models) -> None:
     assert psnr(made, exact) > 15
 
 
+def test_what_comfyui_does_not_know_is_not_converted(load, models) -> None:
+    blocks = {f"novel.{block}.fc.weight": torch.randn(256, 256).bfloat16() for block in range(3)}
+    save_file(blocks, models / "diffusion_models" / "novel.safetensors")
+
+    error, _ = load("novel.safetensors", "int8", only_model=True)
+
+    assert "novel.safetensors: ComfyUI does not know this model" in error
+    assert converted(models) == []
+
+
 def test_weights_that_were_only_cast_are_not_converted(load, models) -> None:
     diffusion_model(models, "cast.safetensors", torch.float8_e4m3fn)
 
@@ -159,6 +170,16 @@ def test_a_truncated_file_is_told(load, models, precision) -> None:
     assert "half.safetensors: the file is truncated" in error
     assert "download it again" in error
     assert converted(models) == []
+
+
+@pytest.mark.parametrize("precision", ["auto", "as it is", "fp8"])
+def test_damaged_metadata_is_told(load, models, precision) -> None:
+    weights = load_file(models / "checkpoints" / DEMO)
+    save_file(weights, models / "checkpoints" / "odd.safetensors", {"_quantization_metadata": "garbage"})
+
+    error, _ = load("odd.safetensors", precision)
+
+    assert "odd.safetensors: _quantization_metadata, which should say" in error
 
 
 def test_a_pickle_is_told_but_may_be_loaded_as_it_is(load, models) -> None:

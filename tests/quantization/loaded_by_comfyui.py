@@ -161,6 +161,10 @@ def examine(folder: Path, demo: Path, name: str, form: str) -> dict[str, Any]:
     plain, quantized = load_model(name, source), load_model(name, target)
     said = [line for line in warnings if "unet missing" in line or "unet unexpected" in line]
     layers = quantized_layers(quantized)
+    if name == "demo":
+        alone = quantized_layers(comfy.sd.load_diffusion_model(str(target)))
+        said += [line for line in warnings if "unet unexpected" in line and line not in said]
+        said += [f"{len(alone)} layers by Load Diffusion Model"] * (len(alone) != len(layers))
     wanted = output(name, plain)
 
     saved = folder / "saved.safetensors"

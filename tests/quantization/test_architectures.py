@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from promptmill.quantization.architectures import ARCHITECTURES, may_be_linear, recognise
+from promptmill.quantization.architectures import ARCHITECTURES, is_modulation, may_be_linear, recognise
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 
@@ -33,7 +33,8 @@ def test_unknown():
         ("lumina2", "layers.3.adaLN_modulation.0", False),
         ("lumina2", "cap_embedder.1", False),
         ("sd3", "joint_blocks.5.x_block.mlp.fc1", True),
-        ("sd3", "joint_blocks.5.context_block.adaLN_modulation.1", False),
+        ("sd3", "joint_blocks.5.context_block.adaLN_modulation.1", True),
+        ("sd3", "final_layer.adaLN_modulation.1", False),
         ("sd3", "x_embedder.proj", False),
         ("flux", "double_blocks.1.img_attn.qkv", True),
         ("flux", "single_blocks.1.linear1", True),
@@ -54,7 +55,26 @@ def test_large_modulations_are_rounded_but_not_their_inputs():
     assert BY_NAME["flux"].is_weight_only("double_blocks.1.img_mod.lin")
     assert BY_NAME["flux"].is_weight_only("single_blocks.1.modulation.lin")
     assert BY_NAME["qwen-image"].is_weight_only("transformer_blocks.1.txt_mod.1")
+    assert BY_NAME["sd3"].is_weight_only("joint_blocks.5.x_block.adaLN_modulation.1")
     assert not BY_NAME["flux"].is_weight_only("single_blocks.1.linear1")
+    assert not BY_NAME["sd3"].is_weight_only("joint_blocks.5.x_block.mlp.fc1")
+
+
+@pytest.mark.parametrize(
+    ("layer", "modulates"),
+    [
+        ("double_blocks.3.img_mod.linear", True),
+        ("single_blocks.3.modulation.linear", True),
+        ("blocks.3.adaLN_modulation.1", True),
+        ("blocks.3.modCX.1", True),
+        ("blocks.3.mlp.fc1", False),
+        ("model.layers.3.q_proj", False),
+        ("image_model.3.fc", False),
+        ("blocks.3.modules.fc", False),
+    ],
+)
+def test_modulations_of_unknown_models(layer, modulates):
+    assert is_modulation(layer) is modulates
 
 
 @pytest.mark.parametrize(

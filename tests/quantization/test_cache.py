@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict
 
 import pytest
 
-from promptmill.errors import CheckpointError
+from promptmill.errors import CheckpointError, OutputError
 from promptmill.quantization import cache as cache_module
 from promptmill.quantization.cache import Cache
+from promptmill.quantization.journal import Journal
 
 FP8, INT8 = {"format": "fp8"}, {"format": "int8"}
 
@@ -25,7 +27,7 @@ class Maker:
 
     def __call__(self, target):
         self.made.append(target.name)
-        target.write_bytes(b"x" * self.size)
+        target.write_bytes((self.size - 8).to_bytes(8, "little") + b"{}".ljust(self.size - 8))
         return {"text": "converted"}
 
 
@@ -101,6 +103,29 @@ def test_a_damaged_file_is_made_again(cache, source, make):
     assert len(make.made) == 3
 
 
+def test_a_file_whose_header_is_damaged_is_made_again(cache, source, make):
+    path, _ = cache.get(source, FP8, make)
+    path.write_bytes(b"x" * 1000)
+
+    cache.get(source, FP8, make)
+
+    assert path.read_bytes() != b"x" * 1000
+    assert len(make.made) == 2
+
+
+def test_another_file_of_the_same_size_and_time_is_another_one(cache, source, make):
+    cache.get(source, FP8, make)
+    state = source.stat()
+    other = source.with_name("other")
+    other.write_bytes(b"WEIGHTS")
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other.replace(source)
+
+    cache.get(source, FP8, make)
+
+    assert len(set(make.made)) == 2
+
+
 def test_a_conversion_that_fails_leaves_no_entry(cache, source, make):
     def fail(target):
         raise CheckpointError("no space")
@@ -160,9 +185,10 @@ def test_only_names_of_the_cache_are_removed(cache, source, make):
 def test_the_size_is_a_number_of_gigabytes(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMPTMILL_CACHE_SIZE", "20")
     assert Cache(tmp_path).limit == 20
-    monkeypatch.setenv("PROMPTMILL_CACHE_SIZE", "much")
-    with pytest.raises(CheckpointError, match=r"number of GB.*found 'much'"):
-        Cache(tmp_path)
+    for text in ("much", "nan", "-5"):
+        monkeypatch.setenv("PROMPTMILL_CACHE_SIZE", text)
+        with pytest.raises(CheckpointError, match=rf"number of GB.*found '{text}'"):
+            Cache(tmp_path)
 
 
 OTHER = """
@@ -173,7 +199,7 @@ OTHER = """
     def make(target):
         print("converting", flush=True)
         sys.stdin.readline()
-        target.write_bytes(b"theirs")
+        target.write_bytes(b"\\x02\\0\\0\\0\\0\\0\\0\\0{}")
         return {"text": ""}
 
     Cache(Path(sys.argv[1])).get(Path(sys.argv[2]), {"format": "fp8"}, make)
@@ -202,7 +228,7 @@ def test_one_of_two_processes_converts_and_the_other_waits(cache, source, make, 
     path, _ = cache.get(source, FP8, make, tick=tick)
 
     assert told == ["waiting for another process"]
-    assert path.read_bytes() == b"theirs"
+    assert path.read_bytes().endswith(b"{}")
     assert make.made == []
 
 
@@ -224,9 +250,77 @@ def test_a_killed_process_keeps_nobody_waiting(cache, source, make, other):
     assert len(make.made) == 1
 
 
-def test_a_broken_record_is_no_entry(cache, source, make):
-    path, _ = cache.get(source, FP8, make)
-    path.with_name(f"{path.name}.json").write_text(json.dumps({})[:1])
+RECORDS = ["", "5", "[]", "{", '{"name": "x"}', "size", "more"]
+
+
+@pytest.mark.parametrize("content", RECORDS)
+def test_a_broken_record_is_no_entry(cache, source, make, content):
+    path, entry = cache.get(source, FP8, make)
+    changed = {"size": {"size": "much"}, "more": {"more": 1}}.get(content)
+    record = json.dumps(asdict(entry) | changed) if changed else content
+    path.with_name(f"{path.name}.json").write_text(record)
 
     assert cache.entries() == []
     assert cache.get(source, FP8, make)[0] == path
+    assert len(make.made) == 2
+
+
+@pytest.mark.parametrize("broken", [5, [], None, "path: 5", "path: []", "path: text"])
+def test_broken_hashes_are_read_again(cache, source, make, broken):
+    path, _ = cache.get(source, FP8, make)
+    values = {"path: 5": 5, "path: []": [], "path: text": "x"}
+    content = {str(source): values[broken]} if isinstance(broken, str) else broken
+    (cache.folder / "hashes.json").write_text(json.dumps(content))
+
+    assert cache.get(source, FP8, make)[0] == path
+    assert len(make.made) == 1
+
+
+@pytest.mark.parametrize("what", ["a file", "below a file", "a link to nowhere"])
+def test_a_folder_that_cannot_be_used_is_told(tmp_path, source, make, what):
+    folder = {"a file": source, "below a file": source / "cache"}.get(what, tmp_path / "link")
+    if what == "a link to nowhere":
+        folder.symlink_to(tmp_path / "nowhere")
+
+    with pytest.raises(OutputError, match="cannot be used") as caught:
+        Cache(folder).get(source, FP8, make)
+
+    assert "PROMPTMILL_CACHE=" in caught.value.hint
+
+
+def test_a_long_name_is_shortened_by_bytes(cache, source, make):
+    long = source.rename(source.with_name("\u957f" * 78 + ".safetensors"))
+
+    path, _ = cache.get(long, FP8, make)
+
+    assert path.name.startswith("\u957f" * 60)
+    assert len(f"{path.name}.part.jsonl".encode()) <= 255
+    assert cache.get(long, FP8, make)[0] == path
+
+
+@pytest.fixture
+def part(cache, source, make):
+    """What a stopped conversion left, older than a file."""
+    path, _ = cache.get(source, FP8, make)
+    part = path.with_name("old.fp8.0a1b2c3d.safetensors.part")
+    part.write_bytes(b"x" * 1000)
+    part.with_name(f"{part.name}.jsonl").write_bytes(b"{}\n")
+    os.utime(part, (1, 1))
+    return part
+
+
+def test_what_a_stopped_conversion_left_counts_and_goes_first(cache, part):
+    assert [entry.name for entry in cache.shrink(2000 / 1e9)] == []
+    assert [entry.name for entry in cache.shrink(1500 / 1e9)] == [part.name]
+
+    assert list(cache.folder.glob("*.part*")) == []
+    assert len(cache.entries()) == 1
+
+
+def test_what_a_conversion_is_writing_stays(cache, part):
+    with Journal(part.with_suffix(""), "running") as running:
+        removed = cache.shrink(-1)
+        running.finish()
+
+    assert [entry.format for entry in removed] == ["fp8"]
+    assert part.with_suffix("").exists()

@@ -57,6 +57,19 @@ def test_it_lists_what_was_used_last_first(folder, cache, tmp_path):
     assert "3 files" in told
 
 
+def test_a_folder_that_is_not_there_is_told(cache, tmp_path):
+    code, lines, _ = cache("--folder", tmp_path / "nowhere")
+
+    assert (code, lines[0]["message"]) == (2, "there is no such folder")
+
+
+def test_all_and_a_limit_are_one_too_many(folder, cache):
+    code, lines, _ = cache("--clear", "--limit", "1")
+
+    assert (code, len(list(folder.glob("*.safetensors")))) == (2, 3)
+    assert "--clear" in lines[0]["message"]
+
+
 def test_it_removes_by_name(folder, cache):
     _, lines, _ = cache()
 
@@ -73,7 +86,8 @@ def test_it_removes_all_it_made_and_nothing_else(folder, cache):
     (folder / "mine.safetensors").write_bytes(b"mine")
     (folder / "d.fp8.0a1b2c3d.safetensors.part").write_bytes(b"half")
 
-    assert len(cache("--clear")[1]) == 3
+    assert cache()[1][3]["name"] == "d.fp8.0a1b2c3d.safetensors.part"
+    assert len(cache("--clear")[1]) == 4
     assert [path.name for path in folder.glob("*.safetensors*")] == ["mine.safetensors"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 
 import pytest
@@ -37,6 +38,11 @@ BAD = {
     "a hole": (packed({"a": {**EIGHT, "data_offsets": [4, 12]}}, b"\0" * 12), "a begins at 4"),
     "another size": (packed({"a": {**EIGHT, "shape": [3]}}), "its shape takes 12"),
     "negative shape": (packed({"a": {**EIGHT, "shape": [-1, -2]}}), "header is damaged"),
+    "infinite shape": (
+        packed(b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 8]}}'),
+        "header is damaged",
+    ),
+    "lists in lists": (packed(b"[" * 100_000), "header is damaged"),
     "unknown dtype": (packed({"a": {**EIGHT, "dtype": "F7"}}), "dtype that is unknown"),
     "pickle": (b"\x80\x02}q\0(X\x05\0\0\0layer" + b"\0" * 50, "Python pickle"),
     "zip": (b"PK\x03\x04" + b"\0" * 50, "zip archive"),
@@ -63,6 +69,13 @@ def test_a_folder_and_a_missing_file_are_named(tmp_path):
         Checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         Checkpoint(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders")
+def test_a_pipe_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(CheckpointError, match="a pipe or a device"):
+        Checkpoint(tmp_path / "pipe.safetensors")
 
 
 def test_a_damaged_header_never_ends_in_another_error(write, ernie):
@@ -126,3 +139,23 @@ def test_quantized_layers_are_found_in_all_three_ways(write):
     found = [quantization_of(Checkpoint(path)) for path in (marked, named, old, plain)]
 
     assert found == [{"a": "nvfp4"}, {"a": "int8_tensorwise"}, {"a": "float8_e4m3fn"}, {}]
+
+
+@pytest.mark.parametrize("text", ["[]", "garbage", '{"layers": null}', '{"layers": {"a": 5}}', "[" * 100_000])
+def test_metadata_of_quantized_layers_that_is_none_is_told(write, text):
+    path = write({"a.weight": torch.zeros(16, 16)}, _quantization_metadata=text)
+
+    with pytest.raises(CheckpointError, match=r"_quantization_metadata, which .* is damaged") as caught:
+        quantization_of(Checkpoint(path))
+
+    assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.tensor([1, 2, 3]).byte(), torch.tensor([1.5]), mark([]), mark(None)]
+)
+def test_a_mark_that_is_none_is_told(write, tensor):
+    path = write({"a.weight": torch.zeros(16, 16), "a.comfy_quant": tensor})
+
+    with pytest.raises(CheckpointError, match=r"a\.comfy_quant, which .* is damaged"):
+        quantization_of(Checkpoint(path))

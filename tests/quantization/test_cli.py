@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from promptmill.driver.cli import app
 from promptmill.driver.cli import quantize as command
@@ -62,6 +63,48 @@ def test_a_mistake_is_told_with_a_hint(write, ernie, tmp_path, quantize):
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_converted(
+    write, ernie, tmp_path, quantize
+):
+    target = tmp_path / "out.safetensors"
+
+    for report in (tmp_path / "nowhere" / "report.json", tmp_path):
+        code, _, err = quantize(write(ernie), target, "--format", "fp8", "--report", report)
+
+        assert (code, target.exists()) == (2, False)
+        assert f"{report}: the report cannot be written" in err
+
+
+def test_a_report_does_not_replace_a_model(write, ernie, tmp_path, quantize):
+    source, target = write(ernie), tmp_path / "out.safetensors"
+    before = source.read_bytes()
+
+    for report in (source, target):
+        code, _, err = quantize(source, target, "--format", "fp8", "--report", report)
+
+        assert (code, target.exists(), source.read_bytes()) == (2, False, before)
+        assert "the report would replace the model" in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_cuda_that_is_not_there_is_told(write, ernie, tmp_path, quantize):
+    code, _, err = quantize(write(ernie), tmp_path / "out.safetensors", "--format", "fp8", "--device", "cuda")
+
+    assert code == 2
+    assert "hint: --device cpu" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
+
+
+@pytest.mark.parametrize("budget", ["1", "-0.5"])
+def test_a_budget_that_is_no_share_is_told(write, ernie, tmp_path, quantize, budget):
+    code, _, err = quantize(
+        write(ernie), tmp_path / "out.safetensors", "--format", "fp8", f"--budget={budget}"
+    )
+
+    assert code == 2
+    assert "a share from 0 to below 1" in err
+
+
 def test_a_missing_package_is_told_with_what_installs_it(write, ernie, tmp_path, quantize, monkeypatch):
     monkeypatch.setattr(command, "PACKAGES", ("torch", "not_there"))
 
@@ -69,7 +112,7 @@ def test_a_missing_package_is_told_with_what_installs_it(write, ernie, tmp_path,
 
     assert code == 2
     assert "there is no not_there" in err
-    assert 'pip install "promptmill[quantization]"' in err
+    assert 'pip install ".[driver,quantization]"' in err
 
 
 def test_the_command_line_starts_without_torch():

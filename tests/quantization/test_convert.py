@@ -15,6 +15,7 @@ from promptmill.quantization import nearest
 from promptmill.quantization.checkpoint import Checkpoint, TensorInfo, quantization_of
 from promptmill.quantization.convert import Recipe, convert
 from promptmill.quantization.formats import FORMATS, Quantized, relative_error
+from promptmill.quantization.layout import lay_out
 
 FORMAT = pytest.mark.parametrize("form", FORMATS)
 FP8, INT8 = FORMATS["fp8"], FORMATS["int8"]
@@ -87,6 +88,15 @@ def test_the_file_says_in_both_ways_what_is_quantized_and_keeps_its_metadata(wri
     assert json.loads(told["promptmill"])["format"] == form
 
 
+def test_larger_elements_come_first():
+    tensors = {"a": (torch.uint8, (3,)), "b": (torch.bfloat16, (1,)), "c": (torch.float32, (1,))}
+
+    layout = lay_out({name: TensorInfo(*info) for name, info in tensors.items()}, {})
+
+    assert sorted(layout.places, key=layout.places.__getitem__) == ["c", "b", "a"]
+    assert all(layout.places[name] % dtype.itemsize == 0 for name, (dtype, _) in tensors.items())
+
+
 @FORMAT
 def test_every_tensor_begins_where_its_elements_are_aligned(write, ernie, target, form):
     scales = {"layers.0.mlp.gate_proj": 0.25}
@@ -122,7 +132,7 @@ def test_of_a_whole_checkpoint_only_the_diffusion_model_is_quantized(write, erni
     assert all(same(found[name], tensor) for name, tensor in encoder.items())
     assert found[f"{prefix}layers.0.mlp.gate_proj.weight"].dtype == torch.int8
     assert sorted(set(quantization_of(Checkpoint(target)).values())) == ["float8_e4m3fn", "int8_tensorwise"]
-    assert len(json.loads(metadata(target)["_quantization_metadata"])["layers"]) == 7
+    assert metadata(target)["_quantization_metadata"] == own
     assert "models/checkpoints" in report.text()
 
 
@@ -156,6 +166,20 @@ def test_layers_whose_inputs_must_not_be_rounded_are_marked(write, target):
         "double_blocks.0.img_mod.lin": {"format": "float8_e4m3fn", "full_precision_matrix_mult": True},
     }
     assert "double_blocks.0.img_mod.lin.input_scale" not in load_file(target)
+
+
+def test_for_int8_no_layer_is_marked_so_for_comfyui_ignores_it(write, target):
+    flux = {
+        "img_in.weight": torch.randn(64, 16),
+        "double_blocks.0.img_attn.qkv.weight": torch.randn(192, 64),
+        "double_blocks.0.img_mod.lin.weight": torch.randn(384, 64),
+    }
+
+    convert(Checkpoint(write(flux)), target, Recipe(INT8))
+
+    layers = json.loads(metadata(target)["_quantization_metadata"])["layers"]
+    assert len(layers) == 2
+    assert not any("full_precision_matrix_mult" in config for config in layers.values())
 
 
 def test_another_rounding_is_taken_where_there_is_one(write, ernie, target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from promptmill.quantization import journal
 from promptmill.quantization.checkpoint import Checkpoint, quantization_of
 from promptmill.quantization.convert import Recipe, convert
 from promptmill.quantization.formats import FORMATS
+from promptmill.quantization.target import cannot_write, check_space
 
 FORMAT = pytest.mark.parametrize("form", FORMATS)
 FP8, INT8 = FORMATS["fp8"], FORMATS["int8"]
@@ -28,6 +30,10 @@ def eighth(tensors):
         name: tensor.to(torch.float8_e4m3fn) if tensor.dim() == 2 else tensor
         for name, tensor in tensors.items()
     }
+
+
+def only(*names):
+    return {name: torch.zeros(64, 64) for name in names}
 
 
 REFUSED = {
@@ -45,6 +51,34 @@ REFUSED = {
         "no layer to quantize",
     ),
     "no tensors": (lambda tensors: {}, "no tensors"),
+    "CLIP": (lambda tensors: only("text_model.encoder.layers.0.mlp.fc1.weight"), "this is a text encoder"),
+    "CLIP in SD3": (
+        lambda tensors: only("transformer.text_model.encoder.layers.0.fc1.weight"),
+        "this is a text encoder",
+    ),
+    "T5": (
+        lambda tensors: only("encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"),
+        "this is a text encoder",
+    ),
+    "Qwen": (
+        lambda tensors: only("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"),
+        "this is a text encoder",
+    ),
+    "ControlNet": (
+        lambda tensors: only("control_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q.weight"),
+        "this is a ControlNet",
+    ),
+    "ControlNet for Flux": (
+        lambda tensors: only(
+            "double_blocks.0.img_attn.qkv.weight", "img_in.weight", "controlnet_blocks.0.weight"
+        ),
+        "this is a ControlNet",
+    ),
+    "VAE": (
+        lambda tensors: only("decoder.mid.attn_1.q.weight", "decoder.up.0.block.0.conv1.weight"),
+        "this is a VAE",
+    ),
+    "no shape fits": (lambda tensors: {"blocks.0.fc.weight": torch.zeros(2520, 40)}, "does not fit fp8"),
 }
 
 
@@ -57,6 +91,40 @@ def test_what_cannot_be_quantized_is_refused(write, ernie, target, what):
 
     assert caught.value.hint
     assert [path.name for path in target.parent.iterdir()] == ["source.safetensors"]
+
+
+def test_part_of_a_model_is_refused_and_a_single_part_is_not(write, ernie, target):
+    part, whole = "model-00001-of-00003.safetensors", "model-00001-of-00001.safetensors"
+
+    with pytest.raises(CheckpointError, match="part 1 of 3"):
+        convert(Checkpoint(write(ernie, part)), target, Recipe(FP8))
+
+    assert convert(Checkpoint(write(ernie, whole)), target, Recipe(FP8)).quantized
+
+
+@pytest.mark.parametrize(
+    ("layer", "keep", "hint"),
+    [
+        ((2520, 32), (), "--format int8"),
+        ((2521, 32), (), "no format fits"),
+        ((64, 64), ("fc",), "keep fewer layers"),
+    ],
+)
+def test_where_nothing_is_left_the_hint_is_for_the_reason(write, target, layer, keep, hint):
+    source = Checkpoint(write({"blocks.0.fc.weight": torch.zeros(layer)}))
+
+    with pytest.raises(CheckpointError) as caught:
+        convert(source, target, Recipe(FP8, keep=keep))
+
+    assert hint in caught.value.hint
+
+
+def test_an_empty_weight_is_kept(write, ernie, target):
+    ernie["layers.0.nothing.weight"] = torch.empty(0, 256)
+
+    report = convert(Checkpoint(write(ernie)), target, Recipe(FP8))
+
+    assert report.kept["empty"] == 1
 
 
 def test_a_quantized_file_is_refused_with_what_it_is(write, ernie, target):
@@ -157,3 +225,101 @@ def test_a_disk_that_fills_up_is_an_error_and_the_same_call_goes_on(write, ernie
     assert "make room" in caught.value.hint
     assert 500_000 < seen[0].done < 2_000_000
     assert len(quantization_of(Checkpoint(target))) == 6
+
+
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+@pytest.mark.parametrize("ending", [".part", ".part.jsonl"])
+def test_the_source_is_never_what_is_written_first(write, ernie, target, link, ending):
+    first = target.with_name(target.name + ending)
+    source = write(ernie, first.name if not link else "source.safetensors")
+    before = source.read_bytes()
+    if link:
+        link(source, first)
+
+    with pytest.raises(OutputError, match=f"{ending}, to be written first, is the source"):
+        convert(Checkpoint(source), target, Recipe(FP8), overwrite=True)
+
+    assert source.read_bytes() == before
+
+
+def test_a_part_that_no_conversion_left_is_refused(write, ernie, target):
+    part = target.with_name(f"{target.name}.part")
+    part.write_bytes(b"a download")
+
+    with pytest.raises(OutputError, match="no conversion left it") as caught:
+        convert(Checkpoint(write(ernie)), target, Recipe(FP8), overwrite=True)
+
+    assert part.read_bytes() == b"a download"
+    assert "move it away" in caught.value.hint
+    assert not target.with_name(f"{part.name}.jsonl").exists()
+
+
+NO_PLACE = {
+    "a folder": (lambda folder: folder, "is a folder", "model.fp8.safetensors"),
+    "below a file": (
+        lambda folder: folder / "source.safetensors" / "x.safetensors",
+        "cannot be written",
+        "is a file",
+    ),
+    "too long": (lambda folder: folder / ("x" * 300 + ".safetensors"), "name too long", "a shorter name"),
+    "too long for its part": (
+        lambda folder: folder / ("x" * 235 + ".safetensors"),
+        "name too long",
+        "shorter",
+    ),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the words are those of POSIX")
+@pytest.mark.parametrize("what", NO_PLACE)
+def test_a_place_where_no_file_can_be_is_told_with_what_to_do(write, ernie, tmp_path, what):
+    place, message, hint = NO_PLACE[what]
+
+    with pytest.raises(OutputError, match=message) as caught:
+        convert(Checkpoint(write(ernie)), place(tmp_path), Recipe(FP8))
+
+    assert hint in caught.value.hint
+    assert "goes on" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, "choose a folder and a file that may be written"),
+        (errno.EROFS, "choose a folder and a file that may be written"),
+        (errno.ENOSPC, "make room on this disk; the same command goes on"),
+        (errno.EIO, "check the disk; the same command goes on"),
+    ],
+)
+def test_what_the_system_refuses_is_told_with_what_to_do(target, number, hint):
+    assert cannot_write(target, OSError(number, os.strerror(number))).hint == hint
+
+
+def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):
+    part = tmp_path / "target.safetensors.part"
+    part.write_bytes(b"x" * 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10_000, 9_500, 500))
+
+    check_space(tmp_path / "target.safetensors", part, 1500)
+    with pytest.raises(OutputError, match="too full"):
+        check_space(tmp_path / "target.safetensors", part, 1501)
+
+
+# The budget
+
+
+@pytest.mark.parametrize("budget", [1, 2, -0.1, float("nan")])
+def test_a_budget_that_is_no_share_is_refused(budget):
+    with pytest.raises(CheckpointError, match="from 0 to below 1"):
+        Recipe(FP8, budget=budget)
+
+
+def test_a_budget_that_keeps_all_layers_leaves_nothing(write, target):
+    with pytest.raises(CheckpointError, match="the budget keeps every layer"):
+        convert(
+            Checkpoint(write({"novel.0.a.weight": torch.randn(16, 16).bfloat16()})),
+            target,
+            Recipe(FP8, budget=0.99),
+        )
+
+    assert [path.name for path in target.parent.iterdir()] == ["source.safetensors"]

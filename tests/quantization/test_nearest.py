@@ -1,0 +1,50 @@
+"""Given weights of any magnitude, expect the error that is told to be that of what is stored."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from promptmill.errors import CheckpointError
+from promptmill.quantization.formats import FORMATS, relative_error
+from promptmill.quantization.nearest import round_to_nearest
+
+FORMAT = pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
+
+
+@FORMAT
+@pytest.mark.parametrize("magnitude", [1e-36, 1e-30, 1e-15, 1.0, 1e18, 1e30])
+def test_the_error_is_true_at_any_magnitude(fmt, magnitude):
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)) * magnitude
+
+    quantized, told = round_to_nearest(weight, fmt)
+
+    stored = fmt.dequantize(quantized, (256, 256)).double()
+    true = ((stored - weight).norm() / weight.double().norm()).item()
+    assert told == pytest.approx(true, rel=1e-3)
+    assert relative_error(stored.float(), weight) == pytest.approx(true, rel=1e-3)
+
+
+@FORMAT
+def test_zeros_have_no_error(fmt):
+    assert round_to_nearest(torch.zeros(64, 64), fmt)[1] == 0
+
+
+@FORMAT
+@pytest.mark.parametrize("value", [1e100, float("inf"), float("nan")])
+def test_what_fp32_cannot_hold_is_refused(fmt, value):
+    weight = torch.ones(64, 64, dtype=torch.float64)
+    weight[3, 5] = value
+
+    with pytest.raises(CheckpointError, match="beyond fp32"):
+        round_to_nearest(weight, fmt)
+
+
+@FORMAT
+def test_the_weight_is_left_as_it_was(fmt):
+    weight = torch.randn(256, 256)
+    before = weight.clone()
+
+    round_to_nearest(weight, fmt)
+
+    assert torch.equal(weight, before)
