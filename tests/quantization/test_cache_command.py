@@ -92,7 +92,8 @@ def test_it_removes_all_it_made_and_nothing_else(folder, cache):
 
 
 def test_another_folder_may_be_named(folder, cache, tmp_path):
-    assert cache("--folder", tmp_path / "elsewhere")[1] == []
+    (tmp_path / "elsewhere").mkdir()
+    assert cache("--folder", tmp_path / "elsewhere")[:2] == (0, [])
 
 
 def test_a_name_that_is_not_there_is_said(folder, cache):
