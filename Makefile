@@ -8,6 +8,7 @@ endif
 INSTALLED := $(VENV)/installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SEEDS ?= 200
+WORKERS ?= 2
 
 .PHONY: install demo test lint format soak bench
 
@@ -32,8 +33,9 @@ $(INSTALLED)-demo: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(INSTALLED)-demo
 	$(BIN)/python -m promptmill demo $(ARGS)
 
+# Waiting threads of one process would slow the others down (docs/performance.md).
 test: install
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 soak: install
 	$(BIN)/python -m pytest -m soak --soak-seeds $(SEEDS) $(ARGS)
