@@ -451,7 +451,11 @@ def test_the_same_device_error_again_and_again_drains_the_server(
     mill.audit(20, fakes=(fake, other))
 
 
-@pytest.mark.parametrize("lie", [lies.black, lies.truncated, lies.empty, lies.sized(32, 32)], ids=str)
+@pytest.mark.parametrize(
+    "lie",
+    [lies.black, lies.truncated, lies.empty, lies.sized(32, 32)],
+    ids=["black", "truncated", "empty", "sized"],
+)
 def test_a_bad_image_is_never_done(mill: Any, fake: FakeComfy, lie: Any) -> None:
     """Fault 15."""
     rule = fake.on_prompt(ROW, times=1).saves(lie)
