@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfy_api.latest import io
 from server import PromptServer
 
@@ -16,8 +15,8 @@ from ..errors import FileNameError, OutputError
 from ..files import put_in_place, stage
 from ..sampling import Setup
 from ..table import check_name
+from .setup_inputs import setup_inputs
 from .sockets import CATEGORY, PromptTableValue, TableSocket
-from .table_row import SIZE
 
 FOLDER = "diffusion_models"
 SUFFIX = ".safetensors"
@@ -29,7 +28,6 @@ class CalibrateModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The face of the node."""
-        blank = "Where a row gives none."
         return io.Schema(
             node_id="PromptmillCalibrateModel",
             display_name="Calibrate Model",
@@ -58,12 +56,7 @@ class CalibrateModel(io.ComfyNode):
                     tooltip="hessian: GPTQ, kept where it is better on rows held out. The rows are run once more for as many "
                     "layers as fit into a quarter of the memory.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip=blank),
-                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=blank),
-                io.Combo.Input("sampler", options=SAMPLER_NAMES),
-                io.Combo.Input("scheduler", options=SCHEDULER_NAMES),
-                io.Int.Input("width", default=1024, **SIZE, tooltip=blank),
-                io.Int.Input("height", default=1024, **SIZE, tooltip=blank),
+                *setup_inputs(),
                 io.String.Input(
                     "file_name", default="calibrated", tooltip=f"Below models/{FOLDER}; / makes a folder."
                 ),

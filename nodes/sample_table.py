@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
@@ -17,9 +16,9 @@ from ..sampling import Setup, TableSampler
 from ..table import MANIFEST, Job
 from .save_ahead import SaveAhead
 from .saving import saver_of, saving_inputs
+from .setup_inputs import setup_inputs
 from .sockets import CATEGORY, PromptTableValue, TableSocket
 from .table_progress import TableProgress
-from .table_row import SIZE
 
 SHOWN = 64
 """How many images the node shows at the end."""
@@ -31,7 +30,6 @@ class SampleTable(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The face of the node."""
-        blank = "Where a row gives none."
         return io.Schema(
             node_id="PromptmillSampleTable",
             display_name="Sample Table",
@@ -48,12 +46,7 @@ class SampleTable(io.ComfyNode):
                 TableSocket.Input(
                     "table", tooltip="Prompts, negatives, seeds, file names and folder come from it."
                 ),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip=blank),
-                io.Float.Input("cfg", default=4.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=blank),
-                io.Combo.Input("sampler", options=SAMPLER_NAMES),
-                io.Combo.Input("scheduler", options=SCHEDULER_NAMES),
-                io.Int.Input("width", default=1024, **SIZE, tooltip=blank),
-                io.Int.Input("height", default=1024, **SIZE, tooltip=blank),
+                *setup_inputs(),
                 io.Int.Input(
                     "rows_per_batch",
                     default=4,

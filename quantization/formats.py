@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from comfy_kitchen.registry import registry
 from comfy_kitchen.tensor import (
     QuantizedLayout,
     TensorCoreFP8Layout,
@@ -197,6 +198,15 @@ FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (FP8(), INT8(), NVFP4())}
 def rotation_group(features: int) -> int:
     """The largest rotation that divides a number of input features, a power of 4."""
     return next(group for group in (256, 64, 16) if features % group == 0)
+
+
+def rotated(matrix: torch.Tensor, group: int) -> torch.Tensor:
+    """The columns of a matrix in groups times ConvRot's regular Hadamard matrix, which is symmetric: twice is not at all."""
+    rotate = registry.get_implementation(
+        "rotate_int8_convrot_weight", kwargs={"weight": matrix, "group_size": group}
+    )
+    found: torch.Tensor = rotate(matrix, group)
+    return found
 
 
 def as_tensor(config: Mapping[str, Any]) -> torch.Tensor:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from .calibration import Moments
-from .formats import Format, Quantized
+from .formats import Format, Quantized, rotated
 
 BLOCK = 128
 """Columns whose errors are passed on to the rest at once."""
@@ -88,21 +87,6 @@ def gptq(weight: Tensor, hessian: Tensor, grid: Grid) -> Tensor:
             rounded[:, start + column] = value
         weight[:, end:] -= errors @ inverse[start:end, end:]
     return rounded
-
-
-def rotated(matrix: Tensor, group: int) -> Tensor:
-    """The columns of a matrix in groups times ConvRot's regular Hadamard matrix (arXiv 2512.03673), which is symmetric."""
-    grouped = matrix.reshape(len(matrix), -1, group)
-    return (grouped @ _hadamard(group).to(matrix)).reshape(matrix.shape)
-
-
-@cache
-def _hadamard(size: int) -> Tensor:
-    base = torch.ones(4, 4) - 2 * torch.eye(4).flip(0)
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.kron(matrix, base)
-    return matrix.div(size**0.5)
 
 
 def _inverse_root(hessian: Tensor) -> Tensor:

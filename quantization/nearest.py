@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from comfy_kitchen.registry import registry
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .formats import FP8, Format, Quantized
+from .formats import FP8, Format, Quantized, rotated
 
 CACHE = 1 << 19
 """Elements at a time on a processor, about what its caches hold."""
@@ -85,11 +84,7 @@ def _as_rounded(exact: Tensor, parameters: dict[str, Any]) -> tuple[Tensor, dict
     """INT8 is rounded in a rotated basis, and the error has the same norm there: so it need not be rotated back."""
     if "convrot" not in parameters:
         return exact, parameters
-    group = parameters["convrot_groupsize"]
-    rotate = registry.get_implementation(
-        "rotate_int8_convrot_weight", kwargs={"weight": exact, "group_size": group}
-    )
-    return rotate(exact, group), {"per_channel": True}
+    return rotated(exact, parameters["convrot_groupsize"]), {"per_channel": True}
 
 
 def _decoded(data: Tensor, scale: Tensor) -> Tensor:

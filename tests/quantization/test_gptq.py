@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from promptmill.quantization.calibration import Moments
-from promptmill.quantization.formats import FORMATS, Quantized, relative_error, rotation_group
-from promptmill.quantization.gptq import DAMPING, GRIDS, gptq, rotated, round_by_hessian
+from promptmill.quantization.formats import FORMATS, Quantized, relative_error, rotated, rotation_group
+from promptmill.quantization.gptq import DAMPING, GRIDS, gptq, round_by_hessian
 
 FEATURES = 1024
 
