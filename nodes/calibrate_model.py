@@ -112,7 +112,6 @@ class CalibrateModel(io.ComfyNode):
         report = target.with_suffix(".json")
         put_in_place(stage(report, json.dumps(found.as_dict(), indent=1).encode()), report)
         text = found.text()
-        cls._say(text)
         return io.NodeOutput(found.model, found.pairs, text, ui={"text": [text]})
 
     @classmethod

@@ -8,7 +8,6 @@ from typing import Any
 import folder_paths
 from comfy.sd import load_checkpoint_guess_config, load_diffusion_model
 from comfy_api.latest import io
-from server import PromptServer
 
 from .precision import LOADED, Loadable, loadable, precision_input
 from .sockets import CATEGORY
@@ -30,6 +29,7 @@ class LoadModel(io.ComfyNode):
             "into a file that any ComfyUI loads; later ones take it from the cache.",
             search_aliases=ALIASES,
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
             inputs=[
                 io.Combo.Input(
                     "model_name",
@@ -46,7 +46,7 @@ class LoadModel(io.ComfyNode):
         """Convert where needed, and load through ComfyUI's own loader."""
         found = loadable(file_of("diffusion_models", model_name), precision, cls.hidden.unique_id)
         model = load_diffusion_model(str(found.path))
-        return loaded(cls.hidden.unique_id, found, accelerated(model, accelerate, verify))
+        return loaded(found, accelerated(model, accelerate, verify))
 
 
 class LoadCheckpoint(io.ComfyNode):
@@ -63,6 +63,7 @@ class LoadCheckpoint(io.ComfyNode):
             "The first use of a 16-bit file converts it once into a file that any ComfyUI loads; later ones take it from the cache.",
             search_aliases=[*ALIASES, "checkpoint loader"],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
             inputs=[
                 io.Combo.Input(
                     "ckpt_name",
@@ -85,7 +86,7 @@ class LoadCheckpoint(io.ComfyNode):
         found = loadable(file_of("checkpoints", ckpt_name), precision, cls.hidden.unique_id)
         embeddings = folder_paths.get_folder_paths("embeddings")
         model, clip, vae, _ = load_checkpoint_guess_config(str(found.path), embedding_directory=embeddings)
-        return loaded(cls.hidden.unique_id, found, accelerated(model, accelerate, verify), clip, vae)
+        return loaded(found, accelerated(model, accelerate, verify), clip, vae)
 
 
 def loading_inputs() -> list[io.Input]:
@@ -95,8 +96,8 @@ def loading_inputs() -> list[io.Input]:
         io.Boolean.Input(
             "accelerate",
             default=False,
-            tooltip="Compile the model's blocks, with fused FP8 and INT8 products: the first image takes minutes longer, the others "
-            "are faster. A model that cannot be compiled works as without; the log says why.",
+            tooltip="Compile the model's blocks, with fused FP8 and INT8 products: the first image of each size "
+            "waits for the compiler, up to a minute; the others are faster. A model that cannot be compiled works as without; the log says why.",
         ),
         io.Boolean.Input(
             "verify",
@@ -130,8 +131,7 @@ def file_of(category: str, name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(category, name))
 
 
-def loaded(node_id: str, found: Loadable, model: Any, *others: Any) -> io.NodeOutput:
+def loaded(found: Loadable, model: Any, *others: Any) -> io.NodeOutput:
     """The node's outputs; the text is shown on the node."""
     LOADED[model.model] = found.path
-    PromptServer.instance.send_progress_text(found.info, node_id)
     return io.NodeOutput(model, *others, found.info, ui={"text": (found.info,)})

@@ -3,7 +3,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { behind, MAKERS, makersIn, nodeOf } from "./graph.js";
+import { behind, isThere, MAKERS, makersIn, nodeOf } from "./graph.js";
 import { knownRuns, openRun, runOf } from "./run.js";
 import { listJobs } from "./server.js";
 import { number, text } from "./text.js";
@@ -84,19 +84,12 @@ function offline() {}
 /** Take up runs that the server is still busy with. */
 export async function takeUp() {
   opened.dispatchEvent(new Event("graph"));
-  if (hasMakers(app.graph) && (await listJobs("pending,in_progress")).length) await openRuns().catch(() => {});
+  if (isThere(MAKERS) && (await listJobs("pending,in_progress")).length) await openRuns().catch(() => {});
 }
 
 /** A table was changed: show how far its images are now. A fault in it is shown by its node. */
 export async function follow() {
-  if (hasMakers(app.graph)) await openRuns().catch(() => {});
-}
-
-/** @param {any} graph */
-function hasMakers(graph) {
-  /** @type {Node[]} */
-  const nodes = [graph, ...graph.subgraphs.values()].flatMap((each) => each.nodes);
-  return nodes.some((node) => MAKERS.includes(node.type));
+  if (isThere(MAKERS)) await openRuns().catch(() => {});
 }
 
 /** @param {Maker[]} makers */

@@ -39,6 +39,7 @@ export function addElement(node, name, content, minHeight, maxHeight) {
   widget.serialize = false;
   content.style.minHeight = `${minHeight}px`;
   fit(node);
+  return widget;
 }
 
 /**

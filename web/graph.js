@@ -56,6 +56,17 @@ export function behind(prompt, id) {
 }
 
 /**
+ * Whether the graph has a node of these types.
+ *
+ * @param {string[]} types
+ */
+export function isThere(types) {
+  /** @type {Node[]} */
+  const nodes = [app.graph, ...app.graph.subgraphs.values()].flatMap((each) => each.nodes);
+  return nodes.some((node) => types.includes(node.type));
+}
+
+/**
  * The node on the canvas, and whether it still is what the execution id names.
  *
  * @param {string} id

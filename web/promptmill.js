@@ -10,6 +10,7 @@ import { registerPanel } from "./panel.js";
 import { addPreview } from "./preview.js";
 import { makeProgress } from "./progress.js";
 import { text } from "./text.js";
+import { addTold, recall, showAgain, TELLERS } from "./told.js";
 
 /** @typedef {import("./graph.js").Node} Node */
 
@@ -34,8 +35,13 @@ app.registerExtension({
       addPreview(node);
       acceptDrops(node);
     } else if (MAKERS.includes(type)) addProgress(node);
+    else if (TELLERS.includes(type)) addTold(node);
   },
-  afterConfigureGraph: takeUp,
+  async afterConfigureGraph() {
+    void recall().catch(() => {});
+    await takeUp();
+  },
+  onNodeOutputsUpdated: showAgain,
   getNodeMenuItems(node) {
     if (node.type === TABLE) return [{ content: text("choose_file"), callback: () => chooseFile(node) }];
     if (!MAKERS.includes(node.type)) return [];

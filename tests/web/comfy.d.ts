@@ -11,6 +11,7 @@ declare module "*/scripts/app.js" {
       element: HTMLElement,
       options: DOMWidgetOptions<string>,
     ): DOMWidget<HTMLElement, string>;
+    onExecuted?(output: { text?: string[] } | null): void;
     onDragOver?(event: DragEvent): boolean;
     onDragDrop?(event: DragEvent): boolean | Promise<boolean>;
   };

@@ -90,13 +90,15 @@ class Comfy:
         requests.post(f"{self.url}/interrupt", json={}, timeout=30)
         return answer
 
-    def run(self, api: Json) -> None:
-        """Make a graph's images."""
+    def run(self, api: Json) -> Json:
+        """Make a graph's images. Gives what its nodes showed."""
         prompt_id = self.post("/prompt", {"prompt": api})["prompt_id"]
         while not (entry := self.get(f"/history/{prompt_id}").json()):
             time.sleep(0.1)
         status = entry[prompt_id]["status"]
         assert status["status_str"] == "success", status["messages"][-1]
+        outputs: Json = entry[prompt_id]["outputs"]
+        return outputs
 
 
 @pytest.fixture(scope="session")

@@ -117,7 +117,9 @@ def test_a_and_b_differ_in_nothing_but_style(shipped: Shipped, tmp_path: Path) -
     assert not {job.prompt for job in a} & {job.prompt for job in b}
 
 
-@pytest.mark.parametrize("start", ["Table to Image (ERNIE", "Sample Table", "Second Pass"])
+@pytest.mark.parametrize(
+    "start", ["Table to Image (ERNIE", "Sample Table", "Large Table", "Calibrate Model", "Second Pass"]
+)
 def test_ernie_is_asked_for_what_it_was_made_for(shipped: Shipped, start: str) -> None:
     _, api = shipped(start)
     nodes = [node["inputs"] for node in api.values() if node["class_type"].startswith("Promptmill")]

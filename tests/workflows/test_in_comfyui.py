@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from promptmill.driver.engine.demo import NAME
 from promptmill.driver.workflow import Graph
 from promptmill.driver.workflow.convert import to_api
 
@@ -75,24 +76,44 @@ def test_the_demo_makes_the_same_pictures_in_three_ways(comfyui: Any, shipped: A
             assert abs(pixels(out / way / f"{name}.png") - alone).max() <= 1, "but for rounding"
 
 
-def test_a_and_b_run_side_by_side_with_the_demo_checkpoint(comfyui: Any, shipped: Any) -> None:
-    """The two branches as they are, with the loaders of the demo and its size."""
-    _, api = shipped("A-B by Styles")
-    _, demo = shipped("Demo Checkpoint")
-    (loader,) = ((key, node) for key, node in demo.items() if node["class_type"] == "CheckpointLoaderSimple")
-    sockets = {"model": 0, "clip": 1, "vae": 2}
+def with_the_demo(api: Json, *links: str) -> Json:
+    """A graph as it is, with these links to the demo's checkpoint, and small images."""
+    loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": NAME}}
+    own = {name: ["demo", slot] for slot, name in enumerate(("model", "clip", "vae")) if name in links}
     small = {"width": 64, "height": 64, "steps": 2}
-    graph = {f"demo{loader[0]}": loader[1]}
+    graph = {"demo": loader}
     for key, node in api.items():
-        if node["class_type"] == "PromptmillPromptTable":
+        if "steps" in node["inputs"]:
+            graph[key] = {**node, "inputs": {**node["inputs"], **own, **small}}
+        elif node["class_type"].startswith("Promptmill"):
             graph[key] = node
-        elif node["class_type"] == "PromptmillSampleTable":
-            links = {name: [f"demo{loader[0]}", slot] for name, slot in sockets.items()}
-            graph[key] = {**node, "inputs": {**node["inputs"], **links, **small}}
+    return graph
 
-    comfyui.run(graph)
+
+def test_a_and_b_run_side_by_side_with_the_demo_checkpoint(comfyui: Any, shipped: Any) -> None:
+    _, api = shipped("A-B by Styles")
+
+    comfyui.run(with_the_demo(api, "model", "clip", "vae"))
 
     made = sorted(path.name for path in (comfyui.output / "styles").glob("*.png"))
     assert made == sorted(
         f"{sku}_{way}.png" for sku in ("MUG-001", "CHA-002", "LAM-003", "BAC-004") for way in "ab"
     )
+
+
+def test_the_file_that_is_calibrated_makes_the_large_table(comfyui: Any, shipped: Any) -> None:
+    """One workflow's file in the other, not compiled: that takes minutes."""
+    (_, calibrate), (_, large) = shipped("Calibrate Model"), shipped("Large Table")
+    calibrate = with_the_demo(calibrate, "model", "clip", "vae")
+    large = with_the_demo(large, "clip", "vae")
+    (measure,) = (node for node in calibrate.values() if node["class_type"] == "PromptmillCalibrateModel")
+    (loader,) = (node for node in large.values() if node["class_type"] == "PromptmillLoadModel")
+    file = f"{measure['inputs']['file_name']}.safetensors"
+    loader["inputs"].update(model_name=file, accelerate=False)
+
+    comfyui.run(calibrate)
+    outputs = comfyui.run(large)
+
+    assert "quantized already" in str(outputs)
+    made = sorted(path.stem for path in (comfyui.output / "large-table").glob("*.png"))
+    assert made == ["BAG-003", "LAM-002", "MUG-001", "TEA-004"]
