@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from comfy_kitchen import use_backend
 from comfy_kitchen.registry import registry
 from comfy_kitchen.tensor import (
     QuantizedLayout,
@@ -62,6 +64,10 @@ class Format(ABC):
     def load(self, tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any], shape: Shape) -> Any:
         """The layout's parameters of a stored weight."""
 
+    def in_fp32(self) -> AbstractContextManager[None]:
+        """While open, the layout quantizes fp32 on any device."""
+        return nullcontext()
+
     def quantize(self, weight: torch.Tensor) -> Quantized:
         """
         Round a weight to the nearest.
@@ -73,7 +79,8 @@ class Format(ABC):
             raise CheckpointError(
                 "the weight holds NaN or infinity", hint="load the checkpoint from its source again"
             )
-        data, params = self.layout.quantize(weight, **self.parameters(weight))
+        with self.in_fp32():
+            data, params = self.layout.quantize(weight, **self.parameters(weight))
         stored = self.layout.state_dict_tensors(data, params)
         return Quantized(
             {f"weight{suffix}": tensor for suffix, tensor in stored.items()}, self.config(tuple(weight.shape))
@@ -160,6 +167,11 @@ class NVFP4(Format):
     name = "nvfp4"
     layout = TensorCoreNVFP4Layout
     bits = 4.5
+
+    def in_fp32(self) -> AbstractContextManager[None]:
+        """The CUDA kernel takes bf16 and fp16 only, though comfy-kitchen would choose it."""
+        whole: AbstractContextManager[None] = use_backend("eager")
+        return whole
 
     def fits(self, shape: Shape) -> bool:
         """Tensor cores multiply it in multiples of 32."""

@@ -67,7 +67,8 @@ def round_to_nearest(
 
     def convert(start: int) -> Tensor:
         exact, how = _as_rounded(weight[start : start + step].to(device, torch.float32), parameters)
-        data, params = fmt.layout.quantize(exact, **how)
+        with fmt.in_fp32():
+            data, params = fmt.layout.quantize(exact, **how)
         for suffix, stored in fmt.layout.state_dict_tensors(data, params).items():
             whole = tensors[f"weight{suffix}"]
             (whole[start : start + len(stored)] if stored.dim() else whole).copy_(stored)

@@ -115,10 +115,11 @@ class Roundings:
         self.made[layer] = replace(rounding, quantized=None)
 
     def find(self, layer: str, weight: Tensor) -> Quantized | None:
-        """For ``Recipe.rounding``."""
+        """For ``Recipe.rounding``: on the weight's device."""
         if layer not in self.made or not self.made[layer].helps:
             return None
-        return Quantized(load_file(self._file(layer)), self._format.config(tuple(weight.shape)))
+        tensors = load_file(self._file(layer), device=str(weight.device))
+        return Quantized(tensors, self._format.config(tuple(weight.shape)))
 
     def _file(self, layer: str) -> Path:
         return self._folder / f"{layer}.safetensors"

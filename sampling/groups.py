@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 Entries = dict[str, dict[str, Any]]
 """The processed conditionings of a row, or of a group of rows: ``positive`` and ``negative``."""
 
 
-def group(rows: list[Entries]) -> list[tuple[list[int], Entries]]:
-    """The rows that can share a forward, as their numbers and one conditioning for all of them."""
+def group(rows: list[Entries], device: Any) -> list[tuple[list[int], Entries]]:
+    """The rows that can share a forward, as their numbers and one conditioning for all of them, there once for all steps."""
     groups: list[list[int]] = []
     for number, row in enumerate(rows):
         for numbers in groups:
@@ -19,7 +21,7 @@ def group(rows: list[Entries]) -> list[tuple[list[int], Entries]]:
         else:
             groups.append([number])
     return [
-        (numbers, {kind: _merge([rows[number][kind] for number in numbers]) for kind in rows[0]})
+        (numbers, {kind: _merge([rows[number][kind] for number in numbers], device) for kind in rows[0]})
         for numbers in groups
     ]
 
@@ -33,9 +35,10 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
-def _merge(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _merge(entries: list[dict[str, Any]], device: Any) -> dict[str, Any]:
     conds = {}
     for key, first in entries[0]["model_conds"].items():
         own = [entry["model_conds"][key].process_cond(batch_size=1, area=None) for entry in entries]
-        conds[key] = first._copy_with(own[0].concat(own[1:]))
+        whole = own[0].concat(own[1:])
+        conds[key] = first._copy_with(whole.to(device) if isinstance(whole, torch.Tensor) else whole)
     return {"model_conds": conds, "uuid": entries[0]["uuid"]}

@@ -13,12 +13,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from comfy.conds import CONDRegular
+from comfy.conds import CONDConstant, CONDRegular
 from comfy.ldm.ernie import model as ernie
 
 LENGTHS = "promptmill_text_lengths"
 ACCELERATED = "promptmill_accelerated"
 """The key of the one wrapper that keeps rows from their padding."""
+
+
+class Lengths(CONDConstant):
+    """Tokens of each row's text, as numbers: a tensor would have to come back from the card in each step, which waits for it."""
+
+    def can_concat(self, other: Lengths) -> bool:
+        """Rows of any lengths share a forward."""
+        return True
+
+    def concat(self, others: list[Lengths]) -> tuple[int, ...]:
+        """All rows' lengths."""
+        return tuple(length for each in (self, *others) for length in each.cond)
 
 
 def can_pad(diffusion_model: Any, options: dict[str, Any]) -> bool:
@@ -42,7 +54,7 @@ def pad(entries: list[dict[str, Any]]) -> None:
         padded = torch.nn.functional.pad(text, (0, 0, 0, longest - length))
         entry["model_conds"] |= {
             "c_crossattn": CONDRegular(padded),
-            LENGTHS: CONDRegular(torch.tensor([length])),
+            LENGTHS: Lengths((length,)),
         }
 
 
@@ -50,30 +62,26 @@ def pad(entries: list[dict[str, Any]]) -> None:
 def without_padding(model: ernie.ErnieImageModel) -> Iterator[None]:
     """While open, forwards that are given the lengths of their texts see no padding; others are as ever."""
     whole = ernie.optimized_attention
-    missing: torch.Tensor | None = None
+    missing: list[int] = []
     ends: list[int] = []
     image = 0
 
     def begin(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         nonlocal missing, ends, image
-        missing = None
-        lengths = kwargs.pop(LENGTHS, None)
-        if lengths is not None:
-            x, text = args[0], kwargs["context"]
-            image = (x.shape[2] // model.patch_size) * (x.shape[3] // model.patch_size)
-            missing = text.shape[1] - lengths
-            ends = (image + lengths).tolist()
+        x, text, lengths = args[0], kwargs["context"], kwargs.pop(LENGTHS, ())
+        image = (x.shape[2] // model.patch_size) * (x.shape[3] // model.patch_size)
+        missing = [text.shape[1] - length for length in lengths]
+        ends = [image + length for length in lengths]
         return args, kwargs
 
     def place(_: Any, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        if missing is None:
-            return args
         ids = args[0].clone()
-        ids[:, :image, 0] -= missing[:, None]
+        for row, count in enumerate(missing):
+            ids[row, :image, 0] -= count
         return (ids,)
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **options: Any) -> Any:
-        if missing is None:
+        if not missing:
             return whole(q, k, v, heads, **options)
         if len(set(ends)) == 1:
             return whole(q, k[:, : ends[0]], v[:, : ends[0]], heads, **options)

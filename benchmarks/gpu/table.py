@@ -25,6 +25,7 @@ parser.add_argument("--rows-per-batch", type=int, default=4)
 parser.add_argument("--images", type=int, default=12)
 parser.add_argument("--rounds", type=int, default=2)
 parser.add_argument("--accelerated", nargs="+", default=[], choices=("fp8", "int8"))
+parser.add_argument("--only", nargs="+", help="of the ways that are printed")
 parser.add_argument("--tiny", action="store_true", help="to try this on a CPU")
 options, others = parser.parse_known_args()
 comfyui.start(*others)
@@ -154,6 +155,7 @@ ways: dict[str, Any] = {
     "without saving": lambda name: ours(name, Nowhere),
 }
 ways |= {f"{kind} accelerated": partial(ours, saving=Timed, kind=kind) for kind in accelerated}
+ways = {name: way for name, way in ways.items() if name in (options.only or ways)}
 with torch.inference_mode():
     for left in options.left:
         card.leave(left)

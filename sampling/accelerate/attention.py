@@ -57,7 +57,9 @@ def attention(
     skip_output_reshape: bool = False,
     transformer_options: Any = None,
 ) -> Any:
-    """Of the shape of ComfyUI's optimized_attention."""
+    """Of the shape of ComfyUI's optimized_attention, whose keys and values may have their heads apart in any case."""
+    if not skip_reshape:
+        k, v = k.flatten(2), v.flatten(2)
     return _attention(q, k, v, heads, mask, skip_reshape, skip_output_reshape)
 
 

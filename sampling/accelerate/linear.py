@@ -23,6 +23,8 @@ class Weights(NamedTuple):
     bias: Tensor | None = None
     scale: Tensor | None = None
     input_scale: Tensor | None = None
+    input_factor: Tensor | None = None
+    """1 / input_scale."""
     rotation: Tensor | None = None
     quantize_input: bool = True
 
@@ -103,12 +105,12 @@ def _quantized(x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
     if weights.weight.dtype == torch.int8:
         x = _rotated(x, weights)
         step = _step(x, INT8_MAX)
-        return (x.float() / step).round().to(torch.int8), step
-    if weights.input_scale is None:
+        return (x.float() * (1 / step)).round().to(torch.int8), step
+    if weights.input_scale is None or weights.input_factor is None:
         step = _step(x, FP8_MAX)
-        return (x.float() / step).to(torch.float8_e4m3fn), step
-    step = weights.input_scale
-    return (x.float() / step).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), step
+        return (x.float() * (1 / step)).to(torch.float8_e4m3fn), step
+    scaled = x.float() * weights.input_factor
+    return scaled.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), weights.input_scale
 
 
 def _step(x: Tensor, largest: float) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from comfy import model_management
 from comfy.ldm.ernie import model as ernie
 from comfy.patcher_extension import WrappersMP
 from comfy.quant_ops import QuantizedTensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ..padding import ACCELERATED, LENGTHS, without_padding
+from .architectures import ARCHITECTURES, BUCKET, Kind, attending, padded, trimmed
 from .blocks import Block, Blocks
 from .shadow import Unsupported
 
@@ -23,16 +26,10 @@ try:
 except ImportError:  # an older ComfyUI: blocks that are not on the card go its own way
     model_prefetch = None
 
-BUCKET = 128
-"""Tokens of a forward are a multiple of this, so that prompts of other lengths need no other graph."""
+Fetched = Callable[[Any], AbstractContextManager[None]]
 
 BOUNDS = {torch.float8_e4m3fn: 0.12, torch.float8_e5m2: 0.25, torch.int8: 0.05}
 """How far what a block adds may be from ComfyUI's own, by the type of its weights; 0.03 for others, which only round."""
-
-ARCHITECTURES: dict[type, tuple[tuple[str, ...], tuple[Any, str]]] = {
-    ernie.ErnieImageModel: (("layers",), (ernie, "optimized_attention")),
-}
-"""Where the blocks are, in the order in which they run, and the attention that they call."""
 
 
 def accelerate(model: Any, verify: bool = False) -> Any:
@@ -70,13 +67,22 @@ class Accelerated:
 
     def __init__(self, diffusion_model: Any, verify: bool) -> None:
         """:raises Unsupported: a layer is not ComfyUI's own."""
-        names, attention_of = ARCHITECTURES[type(diffusion_model)]
-        blocks = [block for name in names for block in getattr(diffusion_model, name)]
+        architecture = ARCHITECTURES[type(diffusion_model)]
+        kinds = [
+            (block, kind)
+            for name, kind in architecture.blocks.items()
+            for block in getattr(diffusion_model, name)
+        ]
         self._model = diffusion_model
-        self._blocks = Blocks(blocks, attention_of)
+        self._attention = architecture.attention
+        self._blocks = Blocks([block for block, _ in kinds], architecture.attention)
+        self._kinds = [kind for _, kind in kinds]
+        self._parts = [list(block.modules()) for block, _ in kinds]
         self._verify = verify
         self._differences: list[float] = []
         self._off = False
+        self._said: set[str] = set()
+        self._ropes = WeakIdKeyDictionary()
 
     def __call__(
         self,
@@ -94,7 +100,7 @@ class Accelerated:
         model = executor.class_obj
         if model.diffusion_model is not self._model or "multigpu_thread_device" in options:
             self._stop("the model was copied, to another card or for another node")
-        if self._off:
+        if self._off or self._changed():
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         with ExitStack() as stack:
             if isinstance(self._model, ernie.ErnieImageModel):
@@ -102,7 +108,7 @@ class Accelerated:
                 image = (x.shape[2] // self._model.patch_size) * (x.shape[3] // self._model.patch_size)
                 length = c_crossattn.shape[1]
                 short = -(image + length) % BUCKET
-                kwargs.setdefault(LENGTHS, torch.full((len(x),), length, device=x.device))
+                kwargs.setdefault(LENGTHS, (length,) * len(x))
                 c_crossattn = torch.nn.functional.pad(c_crossattn, (0, 0, 0, short))
             stack.enter_context(self._running(model, x.device))
             made = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -114,11 +120,25 @@ class Accelerated:
             self._differences, self._verify = [], False
         return made
 
+    def _changed(self) -> bool:
+        """Whether a part of a block is another than when it was copied, or has another forward than its class, or hooks."""
+        for block, parts in zip(self._blocks.all, self._parts, strict=True):
+            for part, known in zip_longest(block.module.modules(), parts):
+                if (
+                    part is not known
+                    or getattr(part.forward, "__func__", None) is not type(part).forward
+                    or part._forward_hooks
+                    or part._forward_pre_hooks
+                ):
+                    self._say_once(f"another node changed a {type(part).__name__} of the blocks")
+                    return True
+        return False
+
     @contextmanager
     def _running(self, model: Any, device: torch.device) -> Iterator[None]:
-        with _fetching([block.module for block in self._blocks.all], model, device) as fetch:
-            for block in self._blocks.all:
-                block.module.forward = partial(self._run, block, fetch)
+        with _fetching(model, device) as fetched:
+            for block, kind in zip(self._blocks.all, self._kinds, strict=True):
+                block.module.forward = partial(self._run, block, kind, fetched)
             try:
                 yield
             finally:
@@ -126,34 +146,62 @@ class Accelerated:
                     del block.module.forward
 
     def _run(
-        self, block: Block, fetch: Callable[[Any], None], x: torch.Tensor, *args: Any, **kwargs: Any
+        self,
+        block: Block,
+        kind: Kind,
+        fetched: Fetched,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         model_management.throw_exception_if_processing_interrupted()
-        fetch(block.module)
-        plain = partial(type(block.module).forward, block.module, x, *args, **kwargs)
-        if self._off or _streamed(block, x.device):
-            return plain()
-        try:
-            made = self._blocks.run(block, x, *args, **kwargs)
-        except Exception as error:
-            if model_management.is_oom(error):
-                raise
-            self._stop(" ".join(f"{type(error).__name__}: {error}".splitlines()[:2]))
-            logging.debug("promptmill: why not", exc_info=True)
-            return plain()
-        if self._verify:
-            with _inputs_as_they_are(block):
-                expected = plain()
-            return self._checked(block, x, made, expected)
-        return made
+        plain = partial(type(block.module).forward, block.module, *args, **kwargs)
+        given = dict(zip(kind.unnamed, args, strict=False)) | kwargs
+        patches = (given.get("transformer_options") or {}).get("patches", {})
+        inside = [name for name in kind.patches if name in patches]
+        if inside:
+            self._say_once(f"another node's {inside[0]} works inside of blocks")
+        with fetched(block.module):
+            if self._off or inside or _streamed(block, given[kind.streams[0]].device):
+                return plain()
+            ours = {name: given[name].clone() for name in kind.streams} if self._verify else {}
+            try:
+                made = self._made(block, kind, given | ours)
+            except Exception as error:
+                if model_management.is_oom(error):
+                    raise
+                self._stop(" ".join(f"{type(error).__name__}: {error}".splitlines()[:2]))
+                logging.debug("promptmill: why not", exc_info=True)
+                return plain()
+            if self._verify:
+                before = [given[name].clone() for name in kind.streams]
+                with _inputs_as_they_are(block):
+                    expected = plain()
+                return self._checked(block, before, made, expected)
+            return made
+
+    def _made(self, block: Block, kind: Kind, given: dict[str, Any]) -> Any:
+        longer, short = padded(kind, given, self._ropes)
+        total = sum(longer[name].shape[1] for name in kind.streams)
+        with attending(self._attention, short, total, given.get("transformer_options")):
+            made = self._blocks.run(block, longer[kind.streams[0]], {**longer, **kind.instead})
+        return trimmed(kind, made, short)
 
     def _stop(self, why: str) -> None:
         if not self._off:
             _say(why)
         self._off = True
 
-    def _checked(self, block: Block, x: Any, made: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-        difference = float((made - expected).float().norm() / (expected - x).float().norm())
+    def _say_once(self, why: str) -> None:
+        if why not in self._said:
+            _say(why)
+        self._said.add(why)
+
+    def _checked(self, block: Block, before: list[torch.Tensor], made: Any, expected: Any) -> Any:
+        difference = max(
+            float((ours - theirs).float().norm() / (theirs - x).float().norm())
+            for x, ours, theirs in zip(before, _all(made), _all(expected), strict=True)
+            if theirs is not None
+        )
         bound = max(BOUNDS.get(_stored_type(layer), 0.03) for layer, _ in block.layers)
         if not difference <= bound:
             self._off = True
@@ -168,18 +216,30 @@ class Accelerated:
         return made
 
 
+def _all(made: Any) -> tuple[Any, ...]:
+    return made if isinstance(made, tuple) else (made,)
+
+
 @contextmanager
-def _fetching(modules: list[Any], model: Any, device: torch.device) -> Iterator[Callable[[Any], None]]:
-    """What to call before each module runs, in their order: brings its weights while the card computes what came before."""
+def _fetching(model: Any, device: torch.device) -> Iterator[Fetched]:
+    """What is open while a module runs: it brings the module's weights while the card computes what came before."""
     if model_prefetch is None:
-        yield lambda _: None
+        yield lambda _: nullcontext()
         return
     dynamic = model.current_patcher is not None and model.current_patcher.is_dynamic()
-    queue = model_prefetch.make_prefetch_queue(modules, device, {"prefetch_dynamic_vbars": dynamic})
-    fetch = partial(model_prefetch.prefetch_queue_pop, queue, device)
+    queue = model_prefetch.make_prefetch_queue([], device, {"prefetch_dynamic_vbars": dynamic})
+
+    @contextmanager
+    def fetched(module: Any) -> Iterator[None]:
+        """One module at a time, for others may leave modules out, or run them twice."""
+        if queue is not None:
+            queue[:] = [None, module, None]
+        model_prefetch.prefetch_queue_pop(queue, device, module)
+        yield
+        model_prefetch.prefetch_queue_pop(queue, device, None)
+
     try:
-        yield fetch
-        fetch(None)
+        yield fetched
     except BaseException:
         model_prefetch.cleanup_prefetch_queues()
         raise

@@ -7,11 +7,16 @@ from typing import Any
 
 import torch
 from comfy import ops
+from comfy.ldm.modules.diffusionmodules import mmdit
 
 from .linear import LastInput, Linear
 
 NORMS = (torch.nn.RMSNorm, torch.nn.LayerNorm)
 SIMPLE = (bool, int, float, str, tuple, type(None))
+NUMBERS = ("seed_key", "layer_id")
+"""Attributes that only say which of the blocks it is."""
+LAYERS = (ops.CastWeightBiasOp, mmdit.RMSNorm)
+"""Modules with weights; SD3's norm casts its weight itself."""
 
 
 class Unsupported(Exception):
@@ -25,10 +30,12 @@ def layers_of(block: Any) -> Iterator[tuple[str, Any]]:
     :raises Unsupported: ComfyUI has its own way to multiply with a layer's weights.
     """
     for name, module in block.named_modules():
-        if not isinstance(module, ops.CastWeightBiasOp):
+        if not isinstance(module, LAYERS):
             if module._parameters or module._buffers:
                 raise Unsupported(f"{name or 'the block'} has weights of its own")
-        elif type(module).__module__ != ops.__name__ or not (is_linear(module) or isinstance(module, NORMS)):
+        elif type(module) is not mmdit.RMSNorm and (
+            type(module).__module__ != ops.__name__ or not (is_linear(module) or isinstance(module, NORMS))
+        ):
             raise Unsupported(f"{name} is a {type(module).__module__}.{type(module).__qualname__}")
         elif module.weight is not None:
             if module.weight.dtype.itemsize == 1:
@@ -46,10 +53,14 @@ def shadow_of(module: Any, last: LastInput) -> Any:
     if isinstance(module, ops.CastWeightBiasOp) and is_linear(module):
         return Linear(last)
     copy = object.__new__(type(module))
-    kept = {name: value for name, value in vars(module).items() if not name.startswith("_v")}
+    kept = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_v") and name != "forward"  # left by ComfyUI where an object patch was
+    }
     children = {name: child and shadow_of(child, last) for name, child in module._modules.items()}
     vars(copy).update(kept, _modules=children)
-    if isinstance(module, ops.CastWeightBiasOp):
+    if isinstance(module, LAYERS):
         own = {"weight_function": [], "bias_function": [], "comfy_cast_weights": False}
         vars(copy).update(own, _parameters={}, weight=None, bias=None)
     return copy
@@ -66,7 +77,7 @@ def likeness(module: Any) -> Any:
     about = tuple(
         (name, value)
         for name, value in sorted(vars(module).items())
-        if isinstance(value, SIMPLE) and not name.startswith("_") and name != "seed_key"
+        if isinstance(value, SIMPLE) and not name.startswith("_") and name not in NUMBERS
     )
     children = tuple((name, child and likeness(child)) for name, child in module._modules.items())
     return type(module), about, children

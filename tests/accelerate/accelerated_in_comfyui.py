@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import comfy.cli_args
@@ -18,44 +17,17 @@ import comfy.cli_args
 comfy.cli_args.args.cpu = True
 
 import comfy.model_patcher  # noqa: E402
-import comfy.samplers  # noqa: E402
-import comfy.supported_models as supported  # noqa: E402
 import comfy_kitchen  # noqa: E402
 import torch  # noqa: E402
 from comfy import ops  # noqa: E402
 from comfy.ldm.ernie import model as ernie  # noqa: E402
-from comfy.quant_ops import QuantizedTensor  # noqa: E402
-from comfy.utils import detect_layer_quantization  # noqa: E402
+from tiny_models import apart, changed, made, sample  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 from torch.nn.attention import SDPBackend  # noqa: E402
 
-from promptmill.sampling import RowGuider, RowNoise  # noqa: E402
-from promptmill.sampling.accelerate import accelerate, attention, blocks, linear, model, rope  # noqa: E402
+from promptmill.sampling.accelerate import accelerate, attention, blocks, fused, linear, model  # noqa: E402
 
-STEPS, CONTEXT = 2, 32
-TINY = {
-    "image_model": "ernie",
-    "hidden_size": 256,
-    "num_attention_heads": 2,
-    "num_layers": 2,
-    "ffn_hidden_size": 512,
-    "text_in_dim": CONTEXT,
-    "rope_axes_dim": (32, 48, 48),
-}
 Q = "diffusion_model.layers.0.self_attention.to_q.weight"
-FP8: tuple[Any, ...] = ({"format": "float8_e4m3fn"}, "TensorCoreFP8E4M3Layout", {"scale": "recalculate"})
-ROTATED = {"convrot": True, "convrot_groupsize": 256}
-FORMATS: dict[str, tuple[Any, ...]] = {
-    "fp8 dynamic": FP8,
-    "fp8 static": FP8,
-    "int8": ({"format": "int8_tensorwise"}, "TensorWiseINT8Layout", {"per_channel": True}),
-    "int8 convrot": (
-        {"format": "int8_tensorwise", **ROTATED},
-        "TensorWiseINT8Layout",
-        {"per_channel": True, **ROTATED},
-    ),
-    "mxfp8": ({"format": "mxfp8"}, "TensorCoreMXFP8Layout", {}),
-}
 said: list[str] = []
 
 
@@ -67,120 +39,6 @@ class Keep(logging.Handler):
 
 logging.getLogger().addHandler(Keep())
 logging.getLogger().setLevel(logging.INFO)
-
-
-def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
-
-
-@cache
-def random_weights(massive: bool) -> dict[str, torch.Tensor]:
-    """:param massive: of norms, so that some inputs of layers are beyond 448."""
-    with torch.device("meta"):
-        like = ernie.ErnieImageModel(**TINY, operations=torch.nn).state_dict()
-    generator = torch.Generator().manual_seed(1)
-    weights = {}
-    for name, weight in like.items():
-        gain = "norm" in name or name.endswith("ln.weight")
-        spread = 1.3 / weight.shape[-1] ** 0.5 if weight.ndim > 1 else 0.05
-        weights[name] = torch.randn(weight.shape, generator=generator) * spread + gain
-    if massive:
-        for number in range(TINY["num_layers"]):
-            weights[f"layers.{number}.adaLN_mlp_ln.weight"][3] = 2000.0
-    return weights
-
-
-def quantized(form: str, massive: bool) -> dict[str, torch.Tensor]:
-    weights = dict(random_weights(massive))
-    if form not in FORMATS:
-        return weights
-    about, layout, how = FORMATS[form]
-    for name, weight in random_weights(massive).items():
-        if name.startswith("layers.") and weight.ndim == 2:
-            layer = name.removesuffix(".weight")
-            for key, tensor in QuantizedTensor.from_float(weight, layout, **how).state_dict(name).items():
-                weights[key] = tensor
-            weights[f"{layer}.comfy_quant"] = torch.tensor(
-                list(json.dumps(about).encode()), dtype=torch.uint8
-            )
-    if form == "fp8 static":
-        weights |= {f"{name}.input_scale": 2 * most / 448 for name, most in largest_inputs().items()}
-    return weights
-
-
-@cache
-def largest_inputs() -> dict[str, torch.Tensor]:
-    patcher, found = made("fp32"), {}
-    hooks = []
-    for name, layer in patcher.model.diffusion_model.named_modules():
-        if name.startswith("layers.") and isinstance(layer, torch.nn.Linear):
-
-            def see(_: Any, args: tuple[torch.Tensor, ...], name: str = name) -> None:
-                found[name] = args[0].abs().amax()
-
-            hooks.append(layer.register_forward_pre_hook(see))
-    sample(patcher, [9])
-    for hook in hooks:
-        hook.remove()
-    return found
-
-
-def made(form: str, massive: bool = False, emulated: bool = False) -> Any:
-    """
-    A MODEL of random weights.
-
-    :param emulated: leave FP8 products to ComfyUI's rule, which on a CPU makes none.
-    """
-    weights = quantized(form, massive)
-    config = supported.ErnieImage(TINY)
-    config.quant_config = detect_layer_quantization(weights, "")
-    compute = torch.bfloat16 if form == "bf16" else torch.float32
-    stored = torch.float8_e4m3fn if form == "unscaled fp8" else compute
-    config.set_inference_dtype(stored, compute)
-    built = config.get_model(weights, "")
-    cpu = torch.device("cpu")
-    patcher = comfy.model_patcher.ModelPatcher(built, cpu, cpu)
-    built.load_model_weights(weights, "")
-    for layer in built.modules():
-        if hasattr(layer, "_full_precision_mm") and not emulated:
-            layer._full_precision_mm = False
-    return patcher
-
-
-def conditioning(row: int, length: int) -> list[list[Any]]:
-    generator = torch.Generator().manual_seed(100 + row)
-    return [[torch.randn(1, length, CONTEXT, generator=generator), {}]]
-
-
-def sample(
-    patcher: Any, lengths: Sequence[int], rows: Sequence[int] | None = None, cfg: float = 1.0
-) -> torch.Tensor:
-    """Rows of prompts of these lengths, one batch: 64 tokens of image each."""
-    rows = range(len(lengths)) if rows is None else rows
-    seeds = list(rows)
-    latent = torch.zeros(len(lengths), 128, 8, 8)
-    positive = [conditioning(row, length) for row, length in zip(rows, lengths, strict=True)]
-    guider = RowGuider(patcher, positive, [conditioning(99, 7)] * len(seeds), cfg, seeds)
-    sampled = guider.sample(
-        RowNoise(seeds).generate_noise({"samples": latent}),
-        latent,
-        comfy.samplers.sampler_object("euler"),
-        comfy.samplers.KSampler(patcher, STEPS, torch.device("cpu"), "euler", "simple").sigmas,
-        disable_pbar=True,
-    )
-    return sampled.cpu()
-
-
-@contextmanager
-def changed(owner: Any, **values: Any) -> Iterator[None]:
-    before = {name: getattr(owner, name) for name in values}
-    for name, value in values.items():
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
 
 
 def near(form: str, backend: str = "eager", emulated: bool = False, massive: bool = False) -> dict[str, Any]:
@@ -325,8 +183,24 @@ def turned(dtype: str, rows: int) -> dict[str, Any]:
     given = (q, k, random(rows, 5, 1, 8, 2, 2), *scales, 1e-6)
     with comfy_kitchen.use_backend("eager"):
         expected = comfy_kitchen.rms_rope_split_half(*given)
-    found = rope.rms_rope_split_half(*given)
-    return {"difference": max(map(apart, map(torch.Tensor.float, found), map(torch.Tensor.float, expected)))}
+    found = fused.rms_rope_split_half(*given)
+    planes = fused.rms_rope_split_half(q, k, fused.in_planes(given[2]), *scales, 1e-6)
+    return {
+        "difference": max(map(apart, map(torch.Tensor.float, found), map(torch.Tensor.float, expected))),
+        "same in planes": all(map(torch.equal, found, planes)),
+    }
+
+
+def gelu(approximate: str) -> dict[str, Any]:
+    """How far ours is from PyTorch's in fp64, and at what is not finite."""
+    x = torch.linspace(-9, 9, 100_001)
+    exact = torch.nn.functional.gelu(x.double(), approximate=approximate)
+    odd = torch.tensor([float("inf"), -1e30, float("nan")])
+    return {
+        "difference": (fused.gelu(x, approximate).double() - exact).abs().max().item(),
+        "odd": [str(value) for value in fused.gelu(odd, approximate).tolist()],
+        "type": str(fused.gelu(x.bfloat16(), approximate).dtype),
+    }
 
 
 def as_before() -> dict[str, Any]:
@@ -355,11 +229,11 @@ def first_attention(capability: list[int]) -> dict[str, Any]:
 
 
 def tuned() -> dict[str, Any]:
-    return {"unknown": sorted(set(blocks.TUNED) - set(torch._inductor.list_options()))}
+    return {"unknown": sorted(set(blocks.ON_CARD | blocks.INT8) - set(torch._inductor.list_options()))}
 
 
 WHAT: list[Callable[..., dict[str, Any]]] = [
-    near, rows, graphs, lora, streamed, broken, verified, turned, as_before, first_attention, tuned,
+    near, rows, graphs, lora, streamed, broken, verified, turned, gelu, as_before, first_attention, tuned,
 ]  # fmt: skip
 BY_NAME = {function.__name__: function for function in WHAT}
 

@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.timeout(900)]
 
 Measure = Callable[[dict[str, Any]], dict[str, Any]]
 
+SCRIPT = "accelerated_in_comfyui.py"
 EXACT = 1e-5
 NEAR = {"fp32": EXACT, "bf16": 1e-2, "fp8 static": 4e-4, "int8": 4e-4, "int8 convrot": 4e-4}
 """Share of the latents' norm; a value that is rounded the other way moves a quantized model by 1e-4."""
@@ -152,7 +153,17 @@ def test_verifying_says_how_far_right_ones_are(measure: Measure, case: dict[str,
     "case", [case("turned", dtype=dtype, rows=rows) for dtype in ("float32", "bfloat16") for rows in (1, 2)]
 )
 def test_rope_is_that_of_comfy_kitchen(measure: Measure, case: dict[str, Any]) -> None:
-    assert measure(case)["difference"] <= (1e-6 if case["dtype"] == "float32" else 1e-3)
+    found = measure(case)
+    assert found["difference"] <= (1e-6 if case["dtype"] == "float32" else 1e-3)
+    assert found["same in planes"]
+
+
+@pytest.mark.parametrize("case", [case("gelu", approximate="none"), case("gelu", approximate="tanh")])
+def test_gelu_is_that_of_pytorch(measure: Measure, case: dict[str, Any]) -> None:
+    found = measure(case)
+    assert found["difference"] <= 1e-6
+    assert found["odd"] in (["inf", "0.0", "nan"], ["inf", "-0.0", "nan"])
+    assert found["type"] == "torch.bfloat16"
 
 
 @pytest.mark.parametrize("case", [case("as_before")])
@@ -179,5 +190,5 @@ def test_cudnn_is_asked_first_where_it_was_measured(
 
 
 @pytest.mark.parametrize("case", [case("tuned")])
-def test_pytorch_knows_the_options_of_int8(measure: Measure, case: dict[str, Any]) -> None:
+def test_pytorch_knows_the_options_of_compiling(measure: Measure, case: dict[str, Any]) -> None:
     assert measure(case)["unknown"] == []

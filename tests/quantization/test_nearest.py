@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from comfy_kitchen.registry import registry
 
 from promptmill.errors import CheckpointError
 from promptmill.quantization.formats import FORMATS, relative_error
@@ -23,6 +26,20 @@ def test_the_error_is_true_at_any_magnitude(fmt, magnitude):
     true = ((stored - weight).norm() / weight.double().norm()).item()
     assert told == pytest.approx(true, rel=1e-3)
     assert relative_error(stored.float(), weight) == pytest.approx(true, rel=1e-3)
+
+
+def test_nvfp4_is_rounded_without_a_kernel_that_takes_no_fp32(monkeypatch):
+    refuses = SimpleNamespace(quantize_nvfp4=lambda *_, **__: pytest.fail("the kernel of a card"))
+    constraints = registry.get_constraints("eager", "quantize_nvfp4")
+    weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
+    expected, _ = round_to_nearest(weight, FORMATS["nvfp4"])
+    monkeypatch.setitem(registry._backends, "cuda", refuses)
+    monkeypatch.setitem(registry._capabilities, "cuda", {"quantize_nvfp4"})
+    monkeypatch.setitem(registry._constraints, ("cuda", "quantize_nvfp4"), constraints)
+
+    for found in (round_to_nearest(weight, FORMATS["nvfp4"])[0], FORMATS["nvfp4"].quantize(weight)):
+        for name, tensor in expected.tensors.items():
+            assert torch.equal(found.tensors[name].float(), tensor.float())
 
 
 @FORMAT
