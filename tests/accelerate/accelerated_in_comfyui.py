@@ -5,10 +5,7 @@ Reads a JSON list of cases on stdin, prints a JSON object a case.
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,24 +18,13 @@ import comfy_kitchen  # noqa: E402
 import torch  # noqa: E402
 from comfy import ops  # noqa: E402
 from comfy.ldm.ernie import model as ernie  # noqa: E402
-from tiny_models import apart, changed, made, sample  # noqa: E402
+from tiny_models import answer, apart, changed, made, sample  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 from torch.nn.attention import SDPBackend  # noqa: E402
 
 from promptmill.sampling.accelerate import accelerate, attention, blocks, fused, linear, model  # noqa: E402
 
 Q = "diffusion_model.layers.0.self_attention.to_q.weight"
-said: list[str] = []
-
-
-class Keep(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        if "promptmill" in record.getMessage():
-            said.append(record.getMessage())
-
-
-logging.getLogger().addHandler(Keep())
-logging.getLogger().setLevel(logging.INFO)
 
 
 def near(form: str, backend: str = "eager", emulated: bool = False, massive: bool = False) -> dict[str, Any]:
@@ -232,14 +218,6 @@ def tuned() -> dict[str, Any]:
     return {"unknown": sorted(set(blocks.ON_CARD | blocks.INT8) - set(torch._inductor.list_options()))}
 
 
-WHAT: list[Callable[..., dict[str, Any]]] = [
+answer(
     near, rows, graphs, lora, streamed, broken, verified, turned, gelu, as_before, first_attention, tuned,
-]  # fmt: skip
-BY_NAME = {function.__name__: function for function in WHAT}
-
-with torch.inference_mode():
-    blocks.BACKEND = "eager"
-    for case in json.load(sys.stdin):
-        said.clear()
-        found = BY_NAME[case.pop("do")](**case)
-        print(json.dumps({**found, "said": said}), flush=True)
+)  # fmt: skip

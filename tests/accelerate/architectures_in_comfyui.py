@@ -5,9 +5,6 @@ Reads a JSON list of cases on stdin, prints a JSON object a case.
 
 from __future__ import annotations
 
-import json
-import logging
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +17,7 @@ import comfy_kitchen  # noqa: E402
 import torch  # noqa: E402
 from comfy import model_prefetch  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
-from tiny_models import apart, changed, made, sample  # noqa: E402
+from tiny_models import answer, apart, changed, made, sample  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 
 from promptmill.sampling.accelerate import accelerate, blocks, fused, linear, model  # noqa: E402
@@ -37,17 +34,6 @@ LAYER = {
     "zimage": "feed_forward.w1",
     "qwen": "attn.to_v",
 }
-said: list[str] = []
-
-
-class Keep(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        if "promptmill" in record.getMessage():
-            said.append(record.getMessage())
-
-
-logging.getLogger().addHandler(Keep())
-logging.getLogger().setLevel(logging.INFO)
 
 
 def near(name: str, form: str, backend: str = "eager") -> dict[str, Any]:
@@ -279,14 +265,6 @@ def rope(function: str, dtype: str) -> dict[str, Any]:
     return {"difference": apart(found.float(), expected.float())}
 
 
-WHAT: list[Callable[..., dict[str, Any]]] = [
+answer(
     near, verified, graphs, rows, lora, with_another, object_patched, streamed, fetched, rope,
-]  # fmt: skip
-BY_NAME = {function.__name__: function for function in WHAT}
-
-with torch.inference_mode():
-    blocks.BACKEND = "eager"
-    for case in json.load(sys.stdin):
-        said.clear()
-        found = BY_NAME[case.pop("do")](**case)
-        print(json.dumps({**found, "said": said}), flush=True)
+)  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -21,6 +23,7 @@ from comfy.utils import detect_layer_quantization  # noqa: E402
 
 from promptmill.quantization.architectures import Architecture, recognise  # noqa: E402
 from promptmill.sampling import RowGuider, RowNoise  # noqa: E402
+from promptmill.sampling.accelerate import blocks  # noqa: E402
 
 STEPS, CONTEXT, POOLED = 2, 32, 24
 LUMINA: dict[str, Any] = {
@@ -292,3 +295,29 @@ def name_of(patcher: Any) -> str:
     """Of its configuration."""
     kind = type(patcher.model.model_config)
     return next(name for name, (known, _) in CONFIGS.items() if known is kind)
+
+
+class Keep(logging.Handler):
+    """What promptmill said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "promptmill" in record.getMessage():
+            self.lines.append(record.getMessage())
+
+
+def answer(*functions: Callable[..., dict[str, Any]]) -> None:
+    """Read a JSON list of cases on stdin, print a JSON object a case: what the function that it names finds, and what was ``said``."""
+    by_name = {function.__name__: function for function in functions}
+    keep = Keep()
+    logging.getLogger().addHandler(keep)
+    logging.getLogger().setLevel(logging.INFO)
+    blocks.BACKEND = "eager"
+    with torch.inference_mode():
+        for case in json.load(sys.stdin):
+            keep.lines.clear()
+            found = by_name[case.pop("do")](**case)
+            print(json.dumps({**found, "said": keep.lines}), flush=True)
