@@ -9,12 +9,12 @@ from typing import Any
 
 import folder_paths
 from comfy_api.latest import io
-from server import PromptServer
 
 from ..errors import FileNameError, OutputError
 from ..files import put_in_place, stage
 from ..sampling import Setup
 from ..table import check_name
+from .progress_text import say
 from .setup_inputs import setup_inputs
 from .sockets import CATEGORY, PromptTableValue, TableSocket
 
@@ -116,7 +116,7 @@ class CalibrateModel(io.ComfyNode):
 
     @classmethod
     def _say(cls, text: str) -> None:
-        PromptServer.instance.send_progress_text(text, cls.hidden.unique_id)
+        say(text, cls.hidden.unique_id)
 
 
 def model_file(name: str, overwrite: bool, model: Any) -> Path:

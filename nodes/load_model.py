@@ -45,8 +45,8 @@ class LoadModel(io.ComfyNode):
     def execute(cls, model_name: str, precision: str, accelerate: bool, verify: bool) -> io.NodeOutput:
         """Convert where needed, and load through ComfyUI's own loader."""
         found = loadable(file_of("diffusion_models", model_name), precision, cls.hidden.unique_id)
-        model = load_diffusion_model(str(found.path))
-        return loaded(found, accelerated(model, accelerate, verify))
+        model, line = accelerated(load_diffusion_model(str(found.path)), accelerate, verify)
+        return loaded(found, line, model)
 
 
 class LoadCheckpoint(io.ComfyNode):
@@ -86,7 +86,8 @@ class LoadCheckpoint(io.ComfyNode):
         found = loadable(file_of("checkpoints", ckpt_name), precision, cls.hidden.unique_id)
         embeddings = folder_paths.get_folder_paths("embeddings")
         model, clip, vae, _ = load_checkpoint_guess_config(str(found.path), embedding_directory=embeddings)
-        return loaded(found, accelerated(model, accelerate, verify), clip, vae)
+        model, line = accelerated(model, accelerate, verify)
+        return loaded(found, line, model, clip, vae)
 
 
 def loading_inputs() -> list[io.Input]:
@@ -108,13 +109,15 @@ def loading_inputs() -> list[io.Input]:
     ]
 
 
-def accelerated(model: Any, accelerate: bool, verify: bool) -> Any:
-    """The model, as it is or compiled."""
+def accelerated(model: Any, accelerate: bool, verify: bool) -> tuple[Any, str]:
+    """The model, as it is or compiled, and a line about it."""
     if not accelerate:
-        return model
+        return model, ""
     from ..sampling.accelerate import accelerate as compiled
 
-    return compiled(model, verify)
+    why: list[str] = []
+    fast = compiled(model, verify, why.append)
+    return fast, f"not accelerated: {why[0]}" if why else "accelerated; the first image of each size waits"
 
 
 def info_output() -> io.String.Output:
@@ -131,7 +134,8 @@ def file_of(category: str, name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise(category, name))
 
 
-def loaded(found: Loadable, model: Any, *others: Any) -> io.NodeOutput:
-    """The node's outputs; the text is shown on the node."""
+def loaded(found: Loadable, line: str, model: Any, *others: Any) -> io.NodeOutput:
+    """The node's outputs; the text, which ends with the line, is shown on the node."""
     LOADED[model.model] = found.path
-    return io.NodeOutput(model, *others, found.info, ui={"text": (found.info,)})
+    info = f"{found.info}\n{line}".strip()
+    return io.NodeOutput(model, *others, info, ui={"text": (info,)})

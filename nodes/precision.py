@@ -15,11 +15,11 @@ import torch
 from comfy.model_detection import model_config_from_unet
 from comfy.utils import ProgressBar
 from comfy_api.latest import io
-from server import PromptServer
 
 from ..errors import CheckpointError
 from ..quantization.cache import Cache
 from ..quantization.hardware import AS_IT_IS, FORMATS, Choice, best_format, runs, this_device
+from .progress_text import say
 
 AUTOMATIC = "auto"
 CACHE = "promptmill_cache"
@@ -139,7 +139,7 @@ class Teller:
         if text != self._told:
             self._told = text
             self._bar.update_absolute(int(share * 100))
-            PromptServer.instance.send_progress_text(text, self._node_id)
+            say(text, self._node_id)
 
 
 def _converted(path: Path, source: Any, format: str, teller: Teller) -> tuple[Path, str]:

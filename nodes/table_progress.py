@@ -7,8 +7,9 @@ from typing import Any
 
 import latent_preview
 from comfy.utils import ProgressBar
-from server import PromptServer
 from torch import Tensor
+
+from .progress_text import say
 
 
 class TableProgress:
@@ -46,7 +47,7 @@ class TableProgress:
         rate = self.made / (time.monotonic() - self._began)
         left = (self._total - self.done) / rate
         text = f"row {self.done} of {self._total}, {60 * rate:.1f}/min, {_duration(left)} left"
-        PromptServer.instance.send_progress_text(text, self._node_id)
+        say(text, self._node_id)
 
     def _show(self, value: float, preview: Any) -> None:
         """The bar never goes back: a batch is sampled as a whole, and its images are finished one by one."""

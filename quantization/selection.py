@@ -75,6 +75,14 @@ def select(
             why = _why_kept(layer, info, architecture, fmt, patterns)
             weight_only = architecture.is_weight_only(layer) if architecture else is_modulation(layer)
             layers.append(Layer(prefix + layer, info, why, weight_only))
+    for pattern in patterns:
+        if not any(pattern.search(layer.name.removeprefix(prefix)) for layer in layers):
+            raise CheckpointError(
+                "--keep finds no layer",
+                where=where,
+                value=pattern.pattern,
+                hint=f"one is {layers[-1].name.removeprefix(prefix)}",
+            )
     if not any(layer.why_kept == "" for layer in layers):
         raise _nothing_left(layers, where)
     return architecture, layers

@@ -29,6 +29,7 @@ export function addTold(created) {
   const { onExecuted } = node;
   node.onExecuted = function (output) {
     onExecuted?.call(this, output);
+    remembered = undefined;
     show(node, output);
   };
 }
@@ -42,12 +43,22 @@ export function showAgain(outputs) {
   for (const [id, output] of Object.entries(outputs)) show(nodeOf(id), output);
 }
 
+/** @typedef {{prompt: [number, string, Record<string, {class_type: string, inputs: Record<string, unknown>}>], outputs: Record<string, Output>}} Prompt */
+
+/** @type {Promise<Prompt[]> | undefined} kept from graph to graph, for undoing loads one, until a node tells something new */
+let remembered;
+
+/** @returns {Promise<Prompt[]>} what the server remembers, the newest first */
+async function history() {
+  const reply = await api.fetchApi(`/history?max_items=${PROMPTS}`);
+  return reply.ok ? Object.values(await reply.json()).reverse() : [];
+}
+
 /** A graph was loaded: what the server last did for these nodes, as they are now. */
 export async function recall() {
   if (!isThere(TELLERS)) return;
-  const reply = await api.fetchApi(`/history?max_items=${PROMPTS}`);
-  if (!reply.ok) return;
-  for (const { prompt, outputs } of Object.values(await reply.json()).reverse())
+  remembered ??= history();
+  for (const { prompt, outputs } of await remembered)
     for (const [id, output] of Object.entries(outputs)) {
       const node = nodeOf(id);
       if (node && isAsQueued(node, prompt[2][id]) && !toldOn(node)?.value) show(node, output);

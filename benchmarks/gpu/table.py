@@ -136,7 +136,7 @@ def ours(name: str, saving: type[SaveAhead], kind: str = "") -> None:
     comfyui.end_of_node()
 
 
-server.PromptServer.instance = SimpleNamespace(send_progress_text=lambda *_: None)
+server.PromptServer.instance = SimpleNamespace(send_progress_text=lambda *_: None, client_id=None)
 card = Card()
 with torch.inference_mode():
     made = (

@@ -20,9 +20,8 @@ from ...quantization.formats import rotated
 from .attention import attending, attention
 from .fused import IN_GRAPHS, in_planes
 from .linear import LastInput, Linear, Weights
-from .shadow import Unsupported, layers_of, likeness, shadow_of
+from .shadow import FP8_LAYOUTS, layers_of, likeness, shadow_of
 
-FP8_LAYOUTS = ("TensorCoreFP8Layout", "TensorCoreFP8E4M3Layout", "TensorCoreFP8E5M2Layout")
 SIZES = 256
 """Shapes that are kept compiled."""
 
@@ -68,7 +67,7 @@ class Blocks:
         self._functions: dict[tuple[bool, bool], Any] = {}
         self._sizes: set[Any] = set()
         self._input_scales: dict[tuple[float, Any], InputScale] = {}
-        self._own_input_scale: WeakKeyDictionary[Any, InputScale] = WeakKeyDictionary()
+        self._own_input_scale: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._planes = WeakIdKeyDictionary()
 
     def _compiled(self, on_card: bool, int8: bool) -> Any:
@@ -91,29 +90,24 @@ class Blocks:
         )
 
     def run(self, block: Block, x: torch.Tensor, given: dict[str, Any]) -> Any:
-        """What the block's own forward returns for these arguments, one of which is x.
-
-        :raises Unsupported: a layer's format is not known.
-        """
+        """What the block's own forward returns for these arguments, one of which is x."""
         with self._weights(block, x) as found:
-            for (_, stand_in), weights in zip(block.layers, found, strict=True):
-                if isinstance(stand_in, Linear):
-                    stand_in.weights = weights
-                else:
-                    stand_in.weight, stand_in.bias = weights.weight, weights.bias
             int8 = any(weights.weight.dtype == torch.int8 for weights in found)
             given = {name: self._in_planes(value) for name, value in given.items()}
             call = partial(self._compiled(x.is_cuda, int8), block.shadow, self._last, **given)
             size = (id(block.shadow), _kinds(found), _shapes(given))
-            with self._in_graphs():
+            limit = torch._dynamo.config.patch(recompile_limit=SIZES)
+            with self._in_graphs(), _filled(block, found), limit:
                 if size in self._sizes:
                     return call()
-                shape = " x ".join(map(str, x.shape))
                 note = "; products of INT8 are timed, for about a minute" if int8 and x.is_cuda else ""
-                logging.info("promptmill: compiling for %s (once for each size%s)", shape, note)
+                logging.info(
+                    "promptmill: compiling for rows of %d tokens, %d in a batch (once for each kind of block and such a size%s)",
+                    *(x.shape[1], x.shape[0]),
+                    note,
+                )
                 began = time.monotonic()
-                with torch._dynamo.config.patch(recompile_limit=SIZES):
-                    made = call()
+                made = call()
                 self._sizes.add(size)
                 logging.info("promptmill: compiled in %.0f s", time.monotonic() - began)
                 return made
@@ -164,12 +158,10 @@ class Blocks:
                 *(self._input_scale(layer, values.device) if as_file_says else NO_SCALE),
                 quantize_input=as_file_says,
             )
-        if weight._layout_cls == "TensorWiseINT8Layout":
-            rotation = None
-            if params.convrot:
-                rotation = _rotation(params.convrot_groupsize, values.device, weight.dtype)
-            return Weights(values, _detached(bias), params.scale.reshape(-1), rotation=rotation)
-        raise Unsupported(f"weights are {weight._layout_cls}")
+        rotation = None
+        if params.convrot:
+            rotation = _rotation(params.convrot_groupsize, values.device, weight.dtype)
+        return Weights(values, _detached(bias), params.scale.reshape(-1), rotation=rotation)
 
     def _input_scale(self, layer: Any, device: torch.device) -> InputScale:
         """Equal ones are one tensor, so that layers with the same input quantize it once."""
@@ -177,10 +169,12 @@ class Blocks:
         if own is None:
             return NO_SCALE
         if layer not in self._own_input_scale:
-            value = float(own)
-            made = torch.tensor(value, device=device), torch.tensor(1 / value, device=device)
-            self._own_input_scale[layer] = self._input_scales.setdefault((value, device), made)
-        return self._own_input_scale[layer]
+            self._own_input_scale[layer] = float(own)
+        value = self._own_input_scale[layer]
+        if (value, device) not in self._input_scales:
+            both = torch.tensor(value, device=device), torch.tensor(1 / value, device=device)
+            self._input_scales[value, device] = both
+        return self._input_scales[value, device]
 
     def _in_planes(self, value: Any) -> Any:
         """Rotary matrices, once for all blocks, laid out as kernels read them; anything else as it is."""
@@ -189,6 +183,25 @@ class Blocks:
         if value not in self._planes:
             self._planes[value] = in_planes(value)
         return self._planes[value]
+
+
+@contextmanager
+def _filled(block: Block, found: list[Weights]) -> Iterator[None]:
+    """While open, the block's code has weights; kept longer, they would outlive ComfyUI's unloading of the model."""
+    try:
+        for (_, stand_in), weights in zip(block.layers, found, strict=True):
+            _fill(stand_in, weights)
+        yield
+    finally:
+        for _, stand_in in block.layers:
+            _fill(stand_in, None)
+
+
+def _fill(stand_in: Any, weights: Weights | None) -> None:
+    if isinstance(stand_in, Linear):
+        stand_in.weights = weights
+    else:
+        stand_in.weight, stand_in.bias = weights[:2] if weights else (None, None)
 
 
 @cache

@@ -80,20 +80,20 @@ def in_planes(matrices: Tensor) -> Tensor:
     return matrices.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
-def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """
-    The Gaussian error linear unit, in fp32, within 1e-6: libdevice's erf and tanh take longer than reading and writing x.
+    The Gaussian error linear unit, in fp32, within 1e-6: libdevice's erf and tanh take longer than reading and writing.
 
     The error function is formula 7.1.26 of Abramowitz and Stegun, Handbook of Mathematical Functions (1964).
     """
-    wide = x.float()
+    wide = input.float()
     if approximate == "tanh":
-        return (wide * torch.sigmoid(1.5957691216057308 * (wide + 0.044715 * wide**3))).to(x.dtype)
+        return (wide * torch.sigmoid(1.5957691216057308 * (wide + 0.044715 * wide**3))).to(input.dtype)
     z = wide.abs() * 0.7071067811865476
     t = 1 / (1 + 0.3275911 * z)
     series = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t
     tail = 0.5 * series * torch.exp(-z * z)
-    return (wide * torch.where(wide < 0, tail, 1 - tail)).to(x.dtype)
+    return (wide * torch.where(wide < 0, tail, 1 - tail)).to(input.dtype)
 
 
 IN_GRAPHS: dict[tuple[Any, str], Callable[..., Any]] = {

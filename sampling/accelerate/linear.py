@@ -60,7 +60,7 @@ class LastInput:
 class Linear(torch.nn.Module):
     """Stands for ComfyUI's Linear in a compiled block; ``weights`` is set before each call."""
 
-    weights: Weights
+    weights: Weights | None = None
 
     def __init__(self, last: LastInput) -> None:
         super().__init__()
@@ -69,6 +69,7 @@ class Linear(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., K]; returns [..., N] of its type."""
         weights = self.weights
+        assert weights is not None
         size, width = weights.weight.shape
         if weights.scale is None:
             return functional.linear(x, weights.weight, weights.bias)

@@ -32,12 +32,13 @@ BOUNDS = {torch.float8_e4m3fn: 0.12, torch.float8_e5m2: 0.25, torch.int8: 0.05}
 """How far what a block adds may be from ComfyUI's own, by the type of its weights; 0.03 for others, which only round."""
 
 
-def accelerate(model: Any, verify: bool = False) -> Any:
+def accelerate(model: Any, verify: bool = False, tell: Callable[[str], None] = lambda _: None) -> Any:
     """
     A clone of a MODEL that samples faster, with the same weights, LoRAs and offloading.
 
     :param model: ComfyUI's ModelPatcher.
     :param verify: compare each block with ComfyUI's own in the first forward, and log by how much they differ.
+    :param tell: told, as the log is, why nothing can be compiled.
     :returns: the clone; where something cannot be compiled it works as ``model`` does, and the log says why.
 
     Files in FP8 without ``input_scale`` are sampled with a scale of each token's own, where ComfyUI uses 1, which cuts
@@ -45,13 +46,11 @@ def accelerate(model: Any, verify: bool = False) -> Any:
     """
     clone = model.clone()
     diffusion_model = model.model.diffusion_model
-    if type(diffusion_model) not in ARCHITECTURES:
-        _say(f"{type(diffusion_model).__name__} is not supported")
-        return clone
     try:
         wrapper = Accelerated(diffusion_model, verify)
     except Unsupported as error:
         _say(str(error))
+        tell(str(error))
         return clone
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, ACCELERATED)
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, ACCELERATED, wrapper)
@@ -66,7 +65,9 @@ class Accelerated:
     """Runs a model's blocks compiled while ComfyUI calls the model."""
 
     def __init__(self, diffusion_model: Any, verify: bool) -> None:
-        """:raises Unsupported: a layer is not ComfyUI's own."""
+        """:raises Unsupported: the model is not known here, or a layer is not ComfyUI's own."""
+        if type(diffusion_model) not in ARCHITECTURES:
+            raise Unsupported(f"{type(diffusion_model).__name__} is not supported")
         architecture = ARCHITECTURES[type(diffusion_model)]
         kinds = [
             (block, kind)
@@ -77,7 +78,8 @@ class Accelerated:
         self._attention = architecture.attention
         self._blocks = Blocks([block for block, _ in kinds], architecture.attention)
         self._kinds = [kind for _, kind in kinds]
-        self._parts = [list(block.modules()) for block, _ in kinds]
+        self._class = type(diffusion_model)
+        self._parts = [[(part, type(part)) for part in block.modules()] for block, _ in kinds]
         self._verify = verify
         self._differences: list[float] = []
         self._off = False
@@ -99,7 +101,8 @@ class Accelerated:
         options = transformer_options or {}
         model = executor.class_obj
         if model.diffusion_model is not self._model or "multigpu_thread_device" in options:
-            self._stop("the model was copied, to another card or for another node")
+            self._say_once("the model was copied, to another card or for another node")
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         if self._off or self._changed():
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         with ExitStack() as stack:
@@ -121,11 +124,14 @@ class Accelerated:
         return made
 
     def _changed(self) -> bool:
-        """Whether a part of a block is another than when it was copied, or has another forward than its class, or hooks."""
+        """Whether a part of a block is another than when it was copied, or of another class, or has another forward or hooks."""
+        if type(self._model) is not self._class:
+            self._say_once(f"another node made a {type(self._model).__name__} of the model")
+            return True
         for block, parts in zip(self._blocks.all, self._parts, strict=True):
             for part, known in zip_longest(block.module.modules(), parts):
                 if (
-                    part is not known
+                    (part, type(part)) != known
                     or getattr(part.forward, "__func__", None) is not type(part).forward
                     or part._forward_hooks
                     or part._forward_pre_hooks
@@ -160,8 +166,11 @@ class Accelerated:
         inside = [name for name in kind.patches if name in patches]
         if inside:
             self._say_once(f"another node's {inside[0]} works inside of blocks")
+        unknown = len(args) > len(kind.unnamed)
+        if unknown:
+            self._say_once("another node calls blocks in a way of its own")
         with fetched(block.module):
-            if self._off or inside or _streamed(block, given[kind.streams[0]].device):
+            if self._off or inside or unknown or _streamed(block, given[kind.streams[0]].device):
                 return plain()
             ours = {name: given[name].clone() for name in kind.streams} if self._verify else {}
             try:

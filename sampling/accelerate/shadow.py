@@ -15,6 +15,8 @@ NORMS = (torch.nn.RMSNorm, torch.nn.LayerNorm)
 SIMPLE = (bool, int, float, str, tuple, type(None))
 NUMBERS = ("seed_key", "layer_id")
 """Attributes that only say which of the blocks it is."""
+FP8_LAYOUTS = ("TensorCoreFP8Layout", "TensorCoreFP8E4M3Layout", "TensorCoreFP8E5M2Layout")
+INT8_LAYOUT = "TensorWiseINT8Layout"
 LAYERS = (ops.CastWeightBiasOp, mmdit.RMSNorm)
 """Modules with weights; SD3's norm casts its weight itself."""
 
@@ -38,6 +40,11 @@ def layers_of(block: Any) -> Iterator[tuple[str, Any]]:
         ):
             raise Unsupported(f"{name} is a {type(module).__module__}.{type(module).__qualname__}")
         elif module.weight is not None:
+            layout = getattr(module.weight, "_layout_cls", FP8_LAYOUTS[0])
+            if layout not in (*FP8_LAYOUTS, INT8_LAYOUT):
+                raise Unsupported(
+                    f"{layout.removeprefix('TensorCore').removesuffix('Layout')} is not compiled"
+                )
             if module.weight.dtype.itemsize == 1:
                 raise Unsupported(f"{name} holds {module.weight.dtype} without a scale")
             yield name, module

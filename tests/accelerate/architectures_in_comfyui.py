@@ -6,6 +6,7 @@ Reads a JSON list of cases on stdin, prints a JSON object a case.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.cli_args
@@ -17,10 +18,12 @@ import comfy_kitchen  # noqa: E402
 import torch  # noqa: E402
 from comfy import model_prefetch  # noqa: E402
 from comfy.model_patcher import ModelPatcher  # noqa: E402
+from comfy.patcher_extension import WrappersMP  # noqa: E402
 from tiny_models import answer, apart, changed, made, sample  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 
 from promptmill.sampling.accelerate import accelerate, blocks, fused, linear, model  # noqa: E402
+from promptmill.sampling.padding import ACCELERATED  # noqa: E402
 
 BLOCK = {
     "sd35": "joint_blocks.0",
@@ -119,6 +122,11 @@ def query(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **_: Any) -> dict[s
     return {"q": q * 1.5}
 
 
+def called_by_place(block: Any, given: dict[str, Any], _: Any) -> dict[str, Any]:
+    img, txt = block(given["img"], given["txt"], given["vec"], given["pe"])
+    return {"img": img * 1.5, "txt": txt}
+
+
 def override(function: Any, q: torch.Tensor, *given: Any, transformer_options: Any, **more: Any) -> Any:
     assert q.shape == given[0].shape, "another node's attention sees padding"
     index = transformer_options.get("block_index", 0)
@@ -150,6 +158,9 @@ PATCHES: dict[str, Callable[[ModelPatcher], None]] = {
     "attn1_patch": lambda patcher: patcher.set_model_attn1_patch(query),
     "double_block": lambda patcher: patcher.set_model_patch(after_block, "double_block"),
     "replaced": lambda patcher: patcher.set_model_patch_replace(double, "dit", "double_block", 0),
+    "called by place": lambda patcher: patcher.set_model_patch_replace(
+        partial(called_by_place, patcher.model.diffusion_model.double_blocks[0]), "dit", "double_block", 0
+    ),
     "left out": lambda patcher: patcher.set_model_patch_replace(skip, "dit", "double_block", 0),
     "override": lambda patcher: patcher.model_options["transformer_options"].update(
         optimized_attention_override=override
@@ -209,6 +220,50 @@ def object_patched() -> dict[str, Any]:
     }
 
 
+def swapped(name: str) -> dict[str, Any]:
+    """With blocks of another node's class, put in place of ComfyUI's when the model was accelerated already."""
+    patcher = made("fp32", name=name)
+    fast = accelerate(patcher)
+    block = patcher.model.diffusion_model.get_submodule(BLOCK[name])
+    own = type(block)
+
+    class Louder(own):  # type: ignore[misc, valid-type]
+        def forward(self, *given: Any, **more: Any) -> Any:
+            img, txt = super().forward(*given, **more)
+            return img * 1.5, txt
+
+    without = sample(patcher, [9])
+    block.__class__ = Louder
+    ours, plain = sample(fast, [9]), sample(patcher, [9])
+    block.__class__ = own
+    return {
+        "from_plain": apart(ours, plain),
+        "effect": apart(plain, without),
+        "again": apart(sample(fast, [9]), without),
+    }
+
+
+def recompiled(name: str) -> dict[str, Any]:
+    """Where PyTorch compiles again what was compiled: matrix products are to be as exact as they can be."""
+    patcher = made("fp32", name=name)
+    fast = accelerate(patcher)
+    products = torch.backends.cuda.matmul
+    with changed(torch._dynamo.config, recompile_limit=1):
+        sample(fast, [9])
+        with changed(products, allow_tf32=not products.allow_tf32):
+            return {"from_plain": apart(sample(fast, [9]), sample(patcher, [9]))}
+
+
+def held(name: str) -> dict[str, Any]:
+    """What of the weights the blocks' code holds after sampling."""
+    fast = accelerate(made("fp8 static", name=name))
+    sample(fast, [9])
+    (wrapper,) = fast.get_wrappers(WrappersMP.APPLY_MODEL, ACCELERATED)
+    code = [part for shadow in wrapper._blocks._shadows.values() for part in shadow.modules()]
+    weights = [vars(part).get(place) for part in code for place in ("weights", "weight", "bias")]
+    return {"parts": len(code), "held": sum(weight is not None for weight in weights)}
+
+
 def streamed(name: str) -> dict[str, Any]:
     """Every second block is not on the card."""
     patcher = made("fp32", name=name)
@@ -266,5 +321,5 @@ def rope(function: str, dtype: str) -> dict[str, Any]:
 
 
 answer(
-    near, verified, graphs, rows, lora, with_another, object_patched, streamed, fetched, rope,
+    near, verified, graphs, rows, lora, with_another, object_patched, swapped, recompiled, held, streamed, fetched, rope,
 )  # fmt: skip

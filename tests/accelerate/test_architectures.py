@@ -160,6 +160,36 @@ def test_what_another_node_put_in_place_of_a_part_is_kept_while_it_is_there(
     assert lines(found, COMPILING)
 
 
+@pytest.mark.parametrize("case", [case("swapped", name="flux")])
+def test_blocks_of_another_nodes_class_are_run_by_it(measure: Measure, case: dict[str, Any]) -> None:
+    found = measure(case)
+    assert found["from_plain"] == 0
+    assert found["again"] <= EXACT < found["effect"] / 5
+    assert lines(found, OFF) == [f"{OFF}another node changed a Louder of the blocks"]
+
+
+@pytest.mark.parametrize("case", [case("with_another", name="flux", what="called by place")])
+def test_a_block_that_is_called_in_another_way_is_run_by_comfyui(
+    measure: Measure, case: dict[str, Any]
+) -> None:
+    found = measure(case)
+    assert max(found["from_plain"], found["again"]) <= EXACT < found["effect"] / 5
+    assert lines(found, OFF) == [f"{OFF}another node calls blocks in a way of its own"]
+
+
+@pytest.mark.parametrize("case", [case("recompiled", name="flux")])
+def test_graphs_that_pytorch_compiles_again_do_not_end_it(measure: Measure, case: dict[str, Any]) -> None:
+    found = measure(case)
+    assert found["from_plain"] <= EXACT
+    assert not lines(found, OFF)
+
+
+@pytest.mark.parametrize("case", [case("held", name="sd35")])
+def test_no_weights_are_held_after_sampling(measure: Measure, case: dict[str, Any]) -> None:
+    found = measure(case)
+    assert found["parts"] > found["held"] == 0
+
+
 @pytest.mark.parametrize("case", [case("streamed", name=name) for name in ("zimage", "flux")])
 def test_blocks_that_are_not_on_the_card_go_comfyuis_way(measure: Measure, case: dict[str, Any]) -> None:
     found = measure(case)

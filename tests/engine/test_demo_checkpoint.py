@@ -42,7 +42,7 @@ from promptmill.tools.demo_model.scenes import (
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "workflows" / "demo.json"
-ROWS = 200
+ROWS = 100
 QUESTIONS = {"object": OBJECTS, "colour": COLOURS, "background": BACKGROUNDS}
 
 

@@ -140,7 +140,10 @@ def test_a_diffusion_model_is_loaded_and_sampled(load, models) -> None:
     info, made = load("tiny.safetensors", "int8", only_model=True, accelerate=True)
 
     assert "loaded as int8" in info
+    assert info.endswith("\naccelerated; the first image of each size waits")
     assert psnr(made, exact) > 15
+    info, _ = load("tiny.safetensors", "nvfp4", only_model=True, accelerate=True)
+    assert info.endswith("\nnot accelerated: NVFP4 is not compiled")
 
 
 def test_what_comfyui_does_not_know_is_not_converted(load, models) -> None:

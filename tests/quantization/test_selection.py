@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from promptmill.errors import CheckpointError
 from promptmill.quantization.checkpoint import Checkpoint
 from promptmill.quantization.formats import FORMATS
 from promptmill.quantization.selection import select
@@ -18,6 +19,16 @@ def chosen(write):
         return {layer.name.removeprefix("blocks.0."): layer for layer in layers}
 
     return chosen
+
+
+def test_a_pattern_that_finds_no_layer_is_refused(write):
+    source = Checkpoint(write({"blocks.0.fc.weight": torch.zeros(64, 64)}))
+
+    with pytest.raises(CheckpointError, match="--keep finds no layer") as raised:
+        select(source, "a file", FORMATS["fp8"], ("fc", r"fc\.wieght"))
+
+    assert raised.value.value == r"fc\.wieght"
+    assert raised.value.hint == "one is blocks.0.fc"
 
 
 def test_of_modulation_only_the_weight_is_rounded(chosen):
