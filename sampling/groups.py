@@ -10,8 +10,12 @@ Entries = dict[str, dict[str, Any]]
 """The processed conditionings of a row, or of a group of rows: ``positive`` and ``negative``."""
 
 
-def group(rows: list[Entries], device: Any) -> list[tuple[list[int], Entries]]:
-    """The rows that can share a forward, as their numbers and one conditioning for all of them, there once for all steps."""
+def group(rows: list[Entries], device: Any) -> list[tuple[Any, Entries]]:
+    """
+    The rows that can share a forward: what picks them from a batch, and one conditioning for all of them.
+
+    Both are on the device for all steps; a list of numbers would make each step wait for it.
+    """
     groups: list[list[int]] = []
     for number, row in enumerate(rows):
         for numbers in groups:
@@ -21,7 +25,10 @@ def group(rows: list[Entries], device: Any) -> list[tuple[list[int], Entries]]:
         else:
             groups.append([number])
     return [
-        (numbers, {kind: _merge([rows[number][kind] for number in numbers], device) for kind in rows[0]})
+        (
+            slice(None) if len(groups) == 1 else torch.tensor(numbers, device=device),
+            {kind: _merge([rows[number][kind] for number in numbers], device) for kind in rows[0]},
+        )
         for numbers in groups
     ]
 

@@ -189,10 +189,7 @@ class RowGuider(CFGGuider):
             for kinds in together:
                 pad([row[kind] for row in rows for kind in kinds])
             forward = without_padding(model.diffusion_model)
-        self.rows, self.groups = (
-            rows,
-            [(_index(numbers, len(rows), device), entries) for numbers, entries in group(rows, device)],
-        )
+        self.rows, self.groups = rows, group(rows, device)
         self.conds: dict[str, Any] = {}  # processed above
         try:
             with forward:
@@ -257,11 +254,6 @@ class RowGuider(CFGGuider):
             for whole, part in zip(out, parts, strict=True):
                 whole[rows] = part
         return out
-
-
-def _index(rows: list[int], count: int, device: Any) -> Any:
-    """What picks these rows of a batch without waiting for the card, as a list would."""
-    return slice(None) if len(rows) == count else torch.tensor(rows, device=device)
 
 
 def _flat(conditionings: Sequence[Conditioning]) -> list[Any]:

@@ -103,7 +103,8 @@ class Blocks:
                 note = "; products of INT8 are timed, for about a minute" if int8 and x.is_cuda else ""
                 logging.info(
                     "promptmill: compiling for rows of %d tokens, %d in a batch (once for each kind of block and such a size%s)",
-                    *(x.shape[1], x.shape[0]),
+                    x.shape[1],
+                    x.shape[0],
                     note,
                 )
                 began = time.monotonic()
