@@ -28,6 +28,8 @@ from ..table import Job
 from .model_source import ModelSource
 from .stream import RowImage, Setup, TableSampler
 
+ENOUGH = 16
+"""Rows of all kinds whose ranges hold for others; the node's default."""
 PAIRS = 4
 """Rows that the quantized model makes again."""
 HELD_OUT = 4
@@ -46,6 +48,8 @@ class Calibrated:
 
     model: Any
     """ComfyUI's MODEL, loaded from the file."""
+    rows: int
+    """Of the table, seen by the calibration."""
     pairs: Tensor
     """Images [2 x rows, height, width, channels]: each row by the source, then by the file."""
     conversion: Report
@@ -67,6 +71,7 @@ class Calibrated:
         return {
             **self.conversion.as_dict(),
             "calibration": {
+                "rows": self.rows,
                 "psnr_db": self.psnr,
                 "held_out_error": tried,
                 "too_few_tokens": self.few,
@@ -77,6 +82,8 @@ class Calibrated:
     def text(self) -> str:
         """The report for people."""
         lines = [self.conversion.text()]
+        if self.rows < ENOUGH:
+            lines.append(f"calibrated by {self.rows} rows: {ENOUGH} of all kinds hold better for others")
         lines += [f"PSNR {value:.1f} dB: {file}" for file, value in self.psnr.items()]
         if self.roundings:
             helped = sum(each.helps for each in self.roundings.values())
@@ -149,7 +156,7 @@ class Calibration:
         """
         if len(self.jobs) < 1 + by_hessian:
             raise TableError(
-                "there are too few rows to calibrate by: 16 of all kinds are good, Hessian rounding needs 2",
+                f"there are too few rows to calibrate by: {ENOUGH} of all kinds are good, Hessian rounding needs 2",
                 value=len(self.jobs),
             )
         layers = self._layers(fmt)
@@ -181,6 +188,7 @@ class Calibration:
         fitting = [file for file in before if before[file].shape == first]
         return Calibrated(
             model,
+            len(self.jobs),
             torch.stack([images[file] for file in fitting for images in (before, after)]),
             conversion,
             {file: _psnr(before[file], after[file]) for file in before},

@@ -87,7 +87,7 @@ export async function takeUp() {
   if (isThere(MAKERS) && (await listJobs("pending,in_progress")).length) await openRuns().catch(() => {});
 }
 
-/** A table was changed: show how far its images are now. A fault in it is shown by its node. */
+/** A table was changed, or run by the frontend's own button: show how far its images are. A fault is shown by its node. */
 export async function follow() {
   if (isThere(MAKERS)) await openRuns().catch(() => {});
 }
@@ -131,6 +131,7 @@ function finished(run, noFile) {
  */
 function end(promptId, state, error) {
   const run = runOf(promptId);
-  if (state === "failed" && run && !run.counts.failed) tell("error", error ?? "");
-  run?.ended(promptId, state, error);
+  if (!run) return void follow();
+  if (state === "failed" && !run.counts.failed) tell("error", error ?? "");
+  run.ended(promptId, state, error);
 }

@@ -66,6 +66,7 @@ export class Run extends EventTarget {
   #stopped = false;
   #looking = false;
   #notified = 0;
+  #asked = 0;
   #polling = 0;
 
   /**
@@ -98,11 +99,13 @@ export class Run extends EventTarget {
   }
 
   /**
-   * Take over which images are done.
+   * Take over which images are done, unless an answer to a later question did.
    *
    * @param {Look} found
    */
   update(found) {
+    if (found.asked < this.#asked) return;
+    this.#asked = found.asked;
     const known = new Map(this.jobs.map((job) => [`${job.row} ${job.variant}`, job]));
     this.jobs = found.jobs.map(({ done, ...now }) => {
       const job = known.get(`${now.row} ${now.variant}`) ?? { ...now, state: "todo", error: "", version: 0 };
@@ -114,11 +117,12 @@ export class Run extends EventTarget {
     this.#notify();
   }
 
-  /** Take over what is in the server's queue, and what failed. */
+  /** Take over what is in the server's queue, and what failed; what is queued while it answers stays. */
   async sync() {
+    const before = [...this.#open.keys()];
     const jobs = (await listJobs("pending,in_progress,failed")).filter(({ id }) => id.startsWith(this.prefix));
     const units = new Map(this.#units.map((unit) => [`${unit.number} ${unit.variant}`, unit]));
-    this.#open.clear();
+    for (const id of before) this.#open.delete(id);
     for (const job of this.jobs) if (job.state !== "done") job.state = "todo";
     for (const { id, status, execution_error: error } of jobs.reverse()) {
       const { number, variant } = readPromptId(id);
@@ -127,10 +131,9 @@ export class Run extends EventTarget {
       if (status === "failed") this.#mark(unit, "failed", error?.exception_message);
       else if (!this.#ended.has(id)) this.#open.set(id, unit);
     }
-    for (const { id, status } of jobs) {
-      const unit = this.#open.get(id);
-      if (unit) this.#mark(unit, status === "pending" || this.maker.type === WHOLE ? "queued" : "running");
-    }
+    const running = new Set(jobs.filter(({ status }) => status === "in_progress").map(({ id }) => id));
+    for (const [id, unit] of this.#open)
+      this.#mark(unit, running.has(id) && this.maker.type !== WHOLE ? "running" : "queued");
     if (this.#open.size) this.#active = true;
     if (this.#open.size && this.maker.type === WHOLE) this.#poll();
     this.#notify();

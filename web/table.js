@@ -18,7 +18,10 @@ import { api } from "../../scripts/api.js";
  * @property {number} count images
  * @property {string} folder below ComfyUI's output folder
  * @property {TableJob[]} jobs
+ * @property {number} asked rises from question to question
  */
+
+let questions = 0;
 
 /** @typedef {Record<string, unknown>} TableInputs the inputs of a Prompt Table */
 
@@ -36,6 +39,7 @@ export class TableError extends Error {
  * @throws {TableError} the table cannot be used
  */
 export async function look(inputs) {
+  const asked = ++questions;
   const reply = await api.fetchApi("/promptmill/table", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -44,5 +48,5 @@ export async function look(inputs) {
   if (!reply.ok) throw new Error(`${reply.status} ${reply.statusText}`);
   const found = await reply.json();
   if (found.error) throw new TableError(found);
-  return found;
+  return { ...found, asked };
 }

@@ -148,6 +148,7 @@ def test_fp8_gets_a_scale_for_every_layers_input_and_a_true_report(
     assert min(told) > 25
     (text,) = ended.outputs["3"]["text"]
     assert f"PSNR {told[0]:.1f} dB" in text
+    assert "calibrated by 2 rows" in text
     assert "never ran" not in text
     assert sorted(path.name for path in (models / "mugs").iterdir()) == ["fp8.json", "fp8.safetensors"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 import uuid
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
@@ -172,7 +174,11 @@ class Canvas:
 
     def wait_for_words(self, words: str) -> None:
         """Wait until the panel says so."""
-        self.page.locator(f"{PANEL} .pm-progress .pm-words", has_text=words).wait_for()
+        try:
+            self.page.locator(f"{PANEL} .pm-progress .pm-words", has_text=words).wait_for()
+        except TimeoutError as error:
+            shown = self.page.locator(f"{PANEL}, .p-toast").all_inner_texts()
+            raise AssertionError(f"{words!r} is not in {shown}; {self.get('/queue')}") from error
 
     def wait_until_idle(self) -> None:
         self.page.wait_for_selector(f"{PANEL} .pm-buttons button:nth-child(2):disabled")
@@ -192,7 +198,7 @@ class Canvas:
         post(self.url + route, body)
 
     def hold(self) -> Callable[[], None]:
-        """Let a long prompt of somebody else run next. Gives what ends it."""
+        """Let a long prompt of somebody else run next, and wait until it does. Gives what ends it."""
         loader, size = ["1", 0], {"width": 128, "height": 128, "batch_size": 1}
         sampling = {"seed": time.time_ns(), "steps": 10_000, "cfg": 1.0, "denoise": 1.0}
         names = {"sampler_name": "euler", "scheduler": "simple"}
@@ -208,7 +214,23 @@ class Canvas:
         prompt = {id: {"class_type": type, "inputs": inputs} for id, (type, inputs) in graph.items()}
         prompt_id = str(uuid.uuid4())
         self.post("/prompt", {"prompt": prompt, "prompt_id": prompt_id, "front": True})
+        self.wait_for(lambda: prompt_id in str(self.get("/queue")["queue_running"]))
         return lambda: self.post("/interrupt", {"prompt_id": prompt_id})
+
+    def delay(self, address: re.Pattern[str]) -> Callable[[], None]:
+        """Keep the server's next answer from there back. Gives what delivers it."""
+        kept: list[Any] = []
+
+        def keep(route: Any) -> None:
+            kept.extend((route, route.fetch()))
+
+        def deliver() -> None:
+            self.wait_for(lambda: kept)
+            kept[0].fulfill(response=kept[1])
+            self.page.wait_for_timeout(500)
+
+        self.page.route(address, keep, times=1)
+        return deliver
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
         """Wait for something outside of the page."""
@@ -243,6 +265,7 @@ def open_canvas(pack_server: Any, browser: Any, pages: dict[str, Canvas]) -> Ite
 
     yield start
     post(pack_server.url + "/queue", {"clear": True})
+    post(pack_server.url + "/interrupt", {})
     for canvas in used:
         assert canvas.trouble == []
 

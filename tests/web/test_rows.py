@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ pytestmark = [pytest.mark.comfyui, pytest.mark.chromium]
 EXAMPLES = Path(__file__).parents[2] / "samples"
 FOUR = "id,prompt\na,a red mug\nb,a blue vase\nc,a yellow ball\nd,a green teapot\n"
 LINE = ".pm-panel .pm-line"
+REFRESH = ".pm-panel >> text=Refresh"
 
 
 def our_prompts(canvas: Any) -> list[Any]:
@@ -76,10 +78,13 @@ def test_the_button_on_the_node_queues_its_rows(canvas: Any) -> None:
 def test_pressing_twice_and_after_the_end_makes_nothing_twice(classic: Any) -> None:
     classic.build_demo(file="(pasted text)", text=FOUR)
     classic.open_panel()
+    release = classic.hold()
 
     classic.queue_all()
     classic.wait_for_words("4 in the queue")
     classic.queue_all()
+    classic.page.wait_for_timeout(1000)
+    release()
     classic.wait_for_words("4 of 4 done")
     classic.wait_until_idle()
     classic.queue_all()
@@ -91,12 +96,13 @@ def test_pressing_twice_and_after_the_end_makes_nothing_twice(classic: Any) -> N
 def test_a_reload_in_the_middle_is_taken_up_and_makes_nothing_twice(classic: Any) -> None:
     classic.build_demo(steps=20, file="(pasted text)", text=FOUR)
     classic.page.evaluate("app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()")
-    classic.page.wait_for_timeout(1500)
+    classic.page.wait_for_function(
+        "folder => Object.values(localStorage).some((draft) => draft.includes(folder))", arg=classic.folder
+    )
     classic.open_panel()
     classic.queue_all()
-    classic.wait_for_words("4 in the queue")
-    release = classic.hold()
     classic.wait_for_words("1 of 4 done")
+    release = classic.hold()
 
     classic.page.reload()
     classic.wait_until_ready()
@@ -109,9 +115,51 @@ def test_a_reload_in_the_middle_is_taken_up_and_makes_nothing_twice(classic: Any
     assert len(our_prompts(classic)) == len(classic.manifest()) == 4
 
 
+def test_rows_that_the_frontends_own_button_makes_are_counted(classic: Any) -> None:
+    classic.build_rows("id,prompt\na,a red mug\n")
+    classic.open_panel()
+    release = classic.hold()
+
+    classic.execute("Comfy.QueuePrompt")
+    classic.page.wait_for_timeout(1000)
+    classic.wait_for_words("0 of 1 done")
+    release()
+
+    classic.wait_for_words("1 of 1 done")
+
+
+def test_an_answer_about_the_queue_that_comes_late_loses_nothing_queued_since(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.open_panel()
+    release = classic.hold()
+    answer = classic.delay(re.compile(r"/jobs\?status=pending,in_progress,failed$"))
+    classic.page.click(REFRESH)
+
+    classic.queue_all()
+    classic.wait_for_words("4 in the queue")
+    answer()
+    release()
+
+    classic.wait_for_words("4 of 4 done")
+
+
+def test_an_answer_about_the_files_that_comes_late_takes_nothing_back(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.open_panel()
+    answer = classic.delay(re.compile("/promptmill/table$"))
+    classic.page.click(REFRESH)
+    classic.queue_all()
+    classic.wait_for_words("4 of 4 done")
+
+    answer()
+
+    classic.wait_for_words("4 of 4 done")
+
+
 def test_cancel_takes_back_our_prompts_and_nobody_elses(classic: Any) -> None:
     classic.build_demo(steps=60, file="(pasted text)", text=FOUR)
     classic.open_panel()
+    release = classic.hold()
     classic.queue_all()
     classic.wait_for_words("4 in the queue")
     other = {
@@ -120,6 +168,7 @@ def test_cancel_takes_back_our_prompts_and_nobody_elses(classic: Any) -> None:
     classic.post(
         "/prompt", {"prompt": {**other, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}}
     )
+    release()
     classic.wait_for_words("1 of 4 done")
 
     classic.page.click(".pm-panel >> text=Cancel")
