@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no clock", deadline=None)
+settings.load_profile("no clock")
 
 WANTED = {
     "comfyui": "a real ComfyUI: set COMFYUI_PATH (and COMFYUI_PYTHON), or install one in ~/comfy/ComfyUI with a .venv",

@@ -42,7 +42,7 @@ from promptmill.tools.demo_model.scenes import (
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "workflows" / "demo.json"
-ROWS = 60
+ROWS = 40
 QUESTIONS = {"object": OBJECTS, "colour": COLOURS, "background": BACKGROUNDS}
 
 

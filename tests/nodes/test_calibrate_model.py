@@ -306,11 +306,11 @@ def test_hessian_rounding_needs_rows_to_judge_by(canvas: Any, graph: Any, models
     assert not (models / "few.safetensors").exists()
 
 
-def test_twenty_pictures_show_what_those_of_the_source_show(
+def test_twelve_pictures_show_what_those_of_the_source_show(
     canvas: Any, graph: Any, table: Any, folder: str
 ) -> None:
     """Of pairs of object and colour that neither training nor calibration saw."""
-    scenes, text = captions(20, 7, held_out=True)
+    scenes, text = captions(12, 7, held_out=True)
     judge = Judge({name: len(choices) for name, choices in QUESTIONS.items()})
     judge.load_state_dict(load_file(Path(__file__).parents[1] / "engine" / "judge.safetensors"))
 
@@ -343,5 +343,5 @@ def test_twenty_pictures_show_what_those_of_the_source_show(
     for name in ("fp8", "int8"):
         calibrating = graph(f"good-{name}", text=captions(4, 4)[1], format=name, steps=4)
         found, also_right = made(name, ["3", 0], {key: calibrating[key] for key in "23"})
-        assert also_right >= right - 1 >= 18, name
+        assert also_right >= right - 1 >= 10, name
         assert psnr(found, wanted) > {"fp8": 25, "int8": 30}[name]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import websocket
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.comfyui
 DEMO = "promptmill-demo.safetensors"
 PREFIX = "model.diffusion_model."
+PROGRESS_TEXT = 3
+"""ComfyUI's number for it in binary messages."""
 
 
 @pytest.fixture
@@ -91,6 +96,40 @@ def test_a_checkpoint_is_converted_once_and_makes_the_same_picture(load, models,
     assert (again, state(file), converted(models)) == (info, first, [file])
     assert np.array_equal(made, same)
     assert 15 < psnr(made, exact) < 90, "like the exact one, yet another one"
+
+
+def test_what_a_loader_tells_while_it_works_goes_to_who_queued_it(canvas, models) -> None:
+    inputs = {"ckpt_name": DEMO, "precision": "fp8", "accelerate": False, "verify": False}
+    graph = {
+        "1": {"class_type": "PromptmillLoadCheckpoint", "inputs": inputs},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+    forget(canvas)
+    address = canvas.url.replace("http", "ws", 1) + "/ws?clientId="
+    with (
+        closing(websocket.create_connection(address + "who-queues", timeout=120)) as ours,
+        closing(websocket.create_connection(address + "another", timeout=2)) as another,
+    ):
+        canvas.post("/prompt", {"prompt": graph, "client_id": "who-queues"})
+        ours_told, another_told = told(ours), told(another)
+
+    assert any("converting to fp8" in text for text in ours_told)
+    assert another_told == []
+
+
+def told(connection: Any) -> list[str]:
+    """The texts on nodes, until the prompt has ended, or nothing comes any more."""
+    texts = []
+    try:
+        while True:
+            message = connection.recv()
+            if isinstance(message, bytes):
+                if int.from_bytes(message[:4], "big") == PROGRESS_TEXT:
+                    texts.append(message[4:].decode())
+            elif json.loads(message)["type"] in ("execution_success", "execution_error"):
+                return texts
+    except websocket.WebSocketTimeoutException:
+        return texts
 
 
 def test_auto_takes_what_suits_the_device(load, models) -> None:

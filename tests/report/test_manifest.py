@@ -28,7 +28,7 @@ def read_jsonl(out: Path) -> list[Entry]:
     return [Entry(**json.loads(line)) for line in lines[:-1]]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(ANY_TEXT, ANY_TEXT, st.none() | st.integers(0, 2**64 - 1), st.none() | st.floats(0, 1e6))
 @example("\u2028 \r\n 猫 \ud83d", "\udc80", 2**64 - 1, 0.1)
 def test_jsonl_gives_back_every_value_exactly(
@@ -41,7 +41,7 @@ def test_jsonl_gives_back_every_value_exactly(
     assert read_jsonl(tmp_path) == entries
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_csv_gives_back_every_text_but_for_the_apostrophe_of_a_formula(
     make_entry: MakeEntry, tmp_path: Path, prompt: str

@@ -29,7 +29,7 @@ CONTENT = st.binary(max_size=60) | st.lists(PIECES, max_size=25).map(b"".join)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt", "json", "jsonl", "xlsx", "parquet"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(content=CONTENT)
 def test_random_bytes(suffix, content):
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def test_random_bytes(suffix, content):
         assert all(problem.hint and problem.where for problem in problems)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     content=CONTENT,
     encoding=st.sampled_from(

@@ -60,7 +60,7 @@ class Canvas:
         self.refusals: set[int] = set()
         """HTTP statuses that the test provokes; the browser tells of each."""
         self.page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.trouble.append(error.stack or str(error)))
         self.page.goto(self.url)
@@ -172,13 +172,13 @@ class Canvas:
     def queue_all(self) -> None:
         self.page.click(f"{PANEL} .pm-primary")
 
-    def wait_for_words(self, words: str) -> None:
+    def wait_for_words(self, words: str | re.Pattern[str]) -> None:
         """Wait until the panel says so."""
         try:
             self.page.locator(f"{PANEL} .pm-progress .pm-words", has_text=words).wait_for()
         except TimeoutError as error:
             shown = self.page.locator(f"{PANEL}, .p-toast").all_inner_texts()
-            raise AssertionError(f"{words!r} is not in {shown}; {self.get('/queue')}") from error
+            raise AssertionError(f"{words} is not in {shown}; {self.get('/queue')}") from error
 
     def wait_until_idle(self) -> None:
         self.page.wait_for_selector(f"{PANEL} .pm-buttons button:nth-child(2):disabled")
