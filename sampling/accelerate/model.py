@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ..padding import ACCELERATED, LENGTHS, without_padding
 from .architectures import ARCHITECTURES, BUCKET, Kind, attending, padded, trimmed
 from .blocks import Block, Blocks
-from .shadow import Unsupported
+from .shadow import Unsupported, settings_of
 
 try:
     from comfy import model_prefetch
@@ -79,7 +79,7 @@ class Accelerated:
         self._blocks = Blocks([block for block, _ in kinds], architecture.attention)
         self._kinds = [kind for _, kind in kinds]
         self._class = type(diffusion_model)
-        self._parts = [[(part, type(part)) for part in block.modules()] for block, _ in kinds]
+        self._parts = [list(map(_state, block.modules())) for block, _ in kinds]
         self._verify = verify
         self._differences: list[float] = []
         self._off = False
@@ -124,14 +124,15 @@ class Accelerated:
         return made
 
     def _changed(self) -> bool:
-        """Whether a part of a block is another than when it was copied, or of another class, or has another forward or hooks."""
+        """Whether a part of a block is another than when it was copied, or works in another way."""
         if type(self._model) is not self._class:
             self._say_once(f"another node made a {type(self._model).__name__} of the model")
             return True
         for block, parts in zip(self._blocks.all, self._parts, strict=True):
             for part, known in zip_longest(block.module.modules(), parts):
                 if (
-                    (part, type(part)) != known
+                    part is None
+                    or _state(part) != known
                     or getattr(part.forward, "__func__", None) is not type(part).forward
                     or part._forward_hooks
                     or part._forward_pre_hooks
@@ -223,6 +224,10 @@ class Accelerated:
             return expected
         self._differences.append(difference)
         return made
+
+
+def _state(part: Any) -> Any:
+    return part, type(part), settings_of(part)
 
 
 def _all(made: Any) -> tuple[Any, ...]:

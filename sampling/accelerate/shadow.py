@@ -15,6 +15,8 @@ NORMS = (torch.nn.RMSNorm, torch.nn.LayerNorm)
 SIMPLE = (bool, int, float, str, tuple, type(None))
 NUMBERS = ("seed_key", "layer_id")
 """Attributes that only say which of the blocks it is."""
+INTERNAL = ("_", "comfy_", "prev_comfy_")
+"""How attributes begin that PyTorch, or ComfyUI while it loads weights, keeps for itself."""
 FP8_LAYOUTS = ("TensorCoreFP8Layout", "TensorCoreFP8E4M3Layout", "TensorCoreFP8E5M2Layout")
 INT8_LAYOUT = "TensorWiseINT8Layout"
 LAYERS = (ops.CastWeightBiasOp, mmdit.RMSNorm)
@@ -73,18 +75,23 @@ def shadow_of(module: Any, last: LastInput) -> Any:
     return copy
 
 
+def settings_of(module: Any) -> dict[str, Any]:
+    """The values that a module's code works with, besides its weights."""
+    if isinstance(module, ops.CastWeightBiasOp):
+        return {
+            name: getattr(module, name) for name in (() if is_linear(module) else ("normalized_shape", "eps"))
+        }
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, SIMPLE) and not name.startswith(INTERNAL) and name not in NUMBERS
+    }
+
+
 def likeness(module: Any) -> Any:
     """What two blocks must have in common to share their code."""
+    settings = tuple(sorted(settings_of(module).items()))
     if isinstance(module, ops.CastWeightBiasOp):
-        return (
-            "linear"
-            if is_linear(module)
-            else (type(module).__qualname__, module.normalized_shape, module.eps, module.weight is None)
-        )
-    about = tuple(
-        (name, value)
-        for name, value in sorted(vars(module).items())
-        if isinstance(value, SIMPLE) and not name.startswith("_") and name not in NUMBERS
-    )
+        return "linear" if is_linear(module) else (type(module).__qualname__, settings, module.weight is None)
     children = tuple((name, child and likeness(child)) for name, child in module._modules.items())
-    return type(module), about, children
+    return type(module), settings, children

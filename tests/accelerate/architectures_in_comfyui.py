@@ -5,7 +5,8 @@ Reads a JSON list of cases on stdin, prints a JSON object a case.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -149,9 +150,21 @@ class Control(comfy.controlnet.ControlBase):
         return {"input": adds, "output": adds}
 
 
-def hook_of(patcher: ModelPatcher, name: str) -> Any:
-    part = patcher.model.diffusion_model.get_submodule(f"{BLOCK[name]}.{LAYER[name]}")
-    return part.register_forward_hook(louder)
+def part_of(patcher: ModelPatcher, name: str) -> Any:
+    return patcher.model.diffusion_model.get_submodule(f"{BLOCK[name]}.{LAYER[name]}")
+
+
+@contextmanager
+def hooked(part: Any) -> Iterator[None]:
+    hook = part.register_forward_hook(louder)
+    yield
+    hook.remove()
+
+
+PARTS: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
+    "hook": hooked,
+    "eps": lambda part: changed(part, eps=1.0),
+}
 
 
 PATCHES: dict[str, Callable[[ModelPatcher], None]] = {
@@ -189,10 +202,8 @@ def with_another(name: str, what: str) -> dict[str, Any]:
     more = CONDITIONS.get(what, {})
     for each in (patcher, fast):
         PATCHES.get(what, lambda _: None)(each)
-    hook = hook_of(patcher, name) if what == "hook" else None
-    plain, ours, again = (sample(each, [9], **more) for each in (patcher, fast, fast))
-    if hook is not None:
-        hook.remove()
+    with PARTS[what](part_of(patcher, name)) if what in PARTS else nullcontext():
+        plain, ours, again = (sample(each, [9], **more) for each in (patcher, fast, fast))
     return {
         "from_plain": apart(ours, plain),
         "again": apart(again, plain),

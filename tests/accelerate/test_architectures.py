@@ -137,6 +137,7 @@ def test_what_other_nodes_do_between_blocks_and_to_attention_is_kept(
             ("flux", "attn1_patch", "another node's attn1_patch works inside of blocks"),
             ("qwen", "attn1_patch", "another node's attn1_patch works inside of blocks"),
             ("sd35", "hook", "another node changed a RMSNorm of the blocks"),
+            ("sd35", "eps", "another node changed a RMSNorm of the blocks"),
             ("zimage", "hook", "another node changed a Linear of the blocks"),
         )
     ],
