@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from comfy.sd import load_checkpoint_guess_config, load_diffusion_model
 from comfy_api.latest import io
 
 from .precision import LOADED, Loadable, loadable, precision_input
+from .progress_text import say_where_it_runs
 from .sockets import CATEGORY
 
 ALIASES = ["fp8", "int8", "nvfp4", "quantize", "load diffusion model", "unet", "量化", "加载模型"]
@@ -113,11 +115,15 @@ def accelerated(model: Any, accelerate: bool, verify: bool) -> tuple[Any, str]:
     """The model, as it is or compiled, and a line about it."""
     if not accelerate:
         return model, ""
+    from ..sampling.accelerate import Unsupported
     from ..sampling.accelerate import accelerate as compiled
 
-    why: list[str] = []
-    fast = compiled(model, verify, why.append)
-    return fast, f"not accelerated: {why[0]}" if why else "accelerated; the first image of each size waits"
+    try:
+        fast = compiled(model, verify, say_where_it_runs)
+    except Unsupported as error:
+        logging.info("promptmill: not accelerated, %s", error)
+        return model, f"not accelerated: {error}"
+    return fast, "accelerated; the first image of each size waits"
 
 
 def info_output() -> io.String.Output:

@@ -10,11 +10,13 @@ Entries = dict[str, dict[str, Any]]
 """The processed conditionings of a row, or of a group of rows: ``positive`` and ``negative``."""
 
 
-def group(rows: list[Entries], device: Any) -> list[tuple[Any, Entries]]:
+def group(rows: list[Entries], device: Any, all_or_none: bool) -> list[tuple[Any, Entries]]:
     """
     The rows that can share a forward: what picks them from a batch, and one conditioning for all of them.
 
     Both are on the device for all steps; a list of numbers would make each step wait for it.
+
+    :param all_or_none: each row alone where not all can be together: groups of two sizes only, for each size is compiled.
     """
     groups: list[list[int]] = []
     for number, row in enumerate(rows):
@@ -24,6 +26,8 @@ def group(rows: list[Entries], device: Any) -> list[tuple[Any, Entries]]:
                 break
         else:
             groups.append([number])
+    if all_or_none and len(groups) > 1:
+        groups = [[number] for number in range(len(rows))]
     return [
         (
             slice(None) if len(groups) == 1 else torch.tensor(numbers, device=device),

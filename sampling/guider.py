@@ -16,7 +16,7 @@ from comfy.samplers import CFGGuider, calc_cond_batch, process_conds, sampling_f
 from ..errors import SamplingError
 from .alone import Conditioning, why_model_alone, why_row_alone
 from .groups import Entries, group
-from .padding import can_pad, pad, without_padding
+from .padding import ACCELERATED, can_pad, pad, without_padding, wrappers_of
 from .samplers import row_sampler, why_alone
 
 
@@ -189,7 +189,8 @@ class RowGuider(CFGGuider):
             for kinds in together:
                 pad([row[kind] for row in rows for kind in kinds])
             forward = without_padding(model.diffusion_model)
-        self.rows, self.groups = rows, group(rows, device)
+        accelerated = ACCELERATED in wrappers_of(self.model_options)
+        self.rows, self.groups = rows, group(rows, device, accelerated)
         self.conds: dict[str, Any] = {}  # processed above
         try:
             with forward:

@@ -35,12 +35,16 @@ class Lengths(CONDConstant):
 
 def can_pad(diffusion_model: Any, options: dict[str, Any]) -> bool:
     """Whether rows can be kept from their padding: ERNIE-Image itself, not compiled by others, not copied to other devices."""
-    wrappers = options["transformer_options"].get("wrappers", {})
     return (
         type(diffusion_model) is ernie.ErnieImageModel
-        and not any(set(kind) - {ACCELERATED} for kind in wrappers.values())
+        and wrappers_of(options) <= {ACCELERATED}
         and "multigpu_clones" not in options
     )
+
+
+def wrappers_of(options: dict[str, Any]) -> set[str]:
+    """The keys of what is wrapped around a model's forward, of any kind."""
+    return {key for kind in options["transformer_options"].get("wrappers", {}).values() for key in kind}
 
 
 def pad(entries: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """Faster sampling: compiled blocks with FP8 and INT8 products."""
 
 from .model import accelerate
+from .shadow import Unsupported
 
-__all__ = ["accelerate"]
+__all__ = ["Unsupported", "accelerate"]

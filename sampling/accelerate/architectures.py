@@ -8,8 +8,7 @@ again is the same. ERNIE-Image's text comes last and is padded before the first 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -141,24 +140,20 @@ def trimmed(kind: Kind, made: Any, short: int) -> Any:
     )
 
 
-@contextmanager
-def attending(place: tuple[Any, str], short: int, total: int, options: Any) -> Iterator[None]:
+def attention_without(
+    attention: Callable[..., Any], short: int, total: int, options: Any
+) -> Callable[..., Any]:
     """
-    While open, attention sees no padding, and the options that are not in a graph.
+    An attention function that sees no padding, and is given the options that are not in a graph.
 
     :param total: tokens of the attention that has padding: the first ``short`` of them.
     """
-    whole = getattr(*place)
     more = {} if options is None else {"transformer_options": options}
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, **how: Any) -> Any:
         tokens = 2 if how["skip_reshape"] else 1
         if short and q.shape[tokens] == total:
             k, v = (each.narrow(tokens, short, total - short) for each in (k, v))
-        return whole(q, k, v, heads, **how, **more)
+        return attention(q, k, v, heads, **how, **more)
 
-    setattr(*place, attend)
-    try:
-        yield
-    finally:
-        setattr(*place, whole)
+    return attend

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from comfy import ops
@@ -55,19 +53,21 @@ class Block:
 class Blocks:
     """The blocks of a model."""
 
-    def __init__(self, modules: list[Any], attention_of: tuple[Any, str]) -> None:
+    def __init__(self, modules: list[Any], attention_of: tuple[Any, str], say: Callable[[str], None]) -> None:
         """
         :param attention_of: a Python module, and the name of the attention function there that the blocks call.
+        :param say: told when something is compiled, and how long it took.
         :raises Unsupported: a layer is not ComfyUI's own.
         """
         self._attention_of = attention_of
+        self._say = say
         self._shadows: dict[Any, Any] = {}
         self._last = LastInput()
         self.all = [self._block(module) for module in modules]
         self._functions: dict[tuple[bool, bool], Any] = {}
         self._sizes: set[Any] = set()
         self._input_scales: dict[tuple[float, Any], InputScale] = {}
-        self._own_input_scale: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._own_input_scale: dict[Any, float] = {}
         self._planes = WeakIdKeyDictionary()
 
     def _compiled(self, on_card: bool, int8: bool) -> Any:
@@ -89,37 +89,39 @@ class Blocks:
             module, shadow, [(layer, shadow.get_submodule(name)) for name, layer in layers_of(module)]
         )
 
-    def run(self, block: Block, x: torch.Tensor, given: dict[str, Any]) -> Any:
-        """What the block's own forward returns for these arguments, one of which is x."""
+    def run(self, block: Block, x: torch.Tensor, given: dict[str, Any], attend: Callable[..., Any]) -> Any:
+        """
+        What the block's own forward returns for these arguments, one of which is x.
+
+        :param attend: the attention function that it calls.
+        """
         with self._weights(block, x) as found:
             int8 = any(weights.weight.dtype == torch.int8 for weights in found)
             given = {name: self._in_planes(value) for name, value in given.items()}
             call = partial(self._compiled(x.is_cuda, int8), block.shadow, self._last, **given)
             size = (id(block.shadow), _kinds(found), _shapes(given))
             limit = torch._dynamo.config.patch(recompile_limit=SIZES)
-            with self._in_graphs(), _filled(block, found), limit:
+            with self._in_graphs(attend), _filled(block, found), limit:
                 if size in self._sizes:
                     return call()
                 note = "; products of INT8 are timed, for about a minute" if int8 and x.is_cuda else ""
-                logging.info(
-                    "promptmill: compiling for rows of %d tokens, %d in a batch (once for each kind of block and such a size%s)",
-                    x.shape[1],
-                    x.shape[0],
-                    note,
+                self._say(
+                    f"compiling for rows of {x.shape[1]} tokens, {x.shape[0]} in a batch "
+                    f"(once for each kind of block and such a size{note})"
                 )
                 began = time.monotonic()
                 made = call()
                 self._sizes.add(size)
-                logging.info("promptmill: compiled in %.0f s", time.monotonic() - began)
+                self._say(f"compiled in {time.monotonic() - began:.0f} s")
                 return made
 
     @contextmanager
-    def _in_graphs(self) -> Iterator[None]:
+    def _in_graphs(self, attend: Callable[..., Any]) -> Iterator[None]:
         """While open, what the blocks call besides their layers is what can be compiled."""
         ours: dict[tuple[Any, str], Any] = {self._attention_of: attention}
         ours |= {place: function for place, function in IN_GRAPHS.items() if hasattr(*place)}
         before = {place: getattr(*place) for place in ours}
-        with attending(before[self._attention_of]):
+        with attending(attend):
             try:
                 for place, function in ours.items():
                     setattr(*place, function)
@@ -137,7 +139,11 @@ class Blocks:
                     found.append(Weights(_detached(layer.weight)))
                     continue
                 weight, bias, stream = ops.cast_bias_weight(
-                    layer, x, offloadable=True, compute_dtype=x.dtype, want_requant=True
+                    layer,
+                    x,
+                    offloadable=True,
+                    compute_dtype=x.dtype,
+                    want_requant=isinstance(layer.weight, QuantizedTensor),
                 )
                 held.append((layer, weight, bias, stream))
                 found.append(self._plain(layer, weight, bias))

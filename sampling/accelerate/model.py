@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from itertools import zip_longest
 from typing import Any
 
 import torch
-from comfy import model_management
+from comfy import model_management, model_prefetch
 from comfy.ldm.ernie import model as ernie
 from comfy.patcher_extension import WrappersMP
 from comfy.quant_ops import QuantizedTensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..padding import ACCELERATED, LENGTHS, without_padding
-from .architectures import ARCHITECTURES, BUCKET, Kind, attending, padded, trimmed
+from .architectures import ARCHITECTURES, BUCKET, Kind, attention_without, padded, trimmed
 from .blocks import Block, Blocks
 from .shadow import Unsupported, settings_of
-
-try:
-    from comfy import model_prefetch
-except ImportError:  # an older ComfyUI: blocks that are not on the card go its own way
-    model_prefetch = None
 
 Fetched = Callable[[Any], AbstractContextManager[None]]
 
@@ -38,33 +33,23 @@ def accelerate(model: Any, verify: bool = False, tell: Callable[[str], None] = l
 
     :param model: ComfyUI's ModelPatcher.
     :param verify: compare each block with ComfyUI's own in the first forward, and log by how much they differ.
-    :param tell: told, as the log is, why nothing can be compiled.
-    :returns: the clone; where something cannot be compiled it works as ``model`` does, and the log says why.
+    :param tell: told what the log is, while the model samples: that it compiles, and what is left to ComfyUI's own way.
+    :raises Unsupported: the model is not known here, or holds weights that are not.
 
     Files in FP8 without ``input_scale`` are sampled with a scale of each token's own, where ComfyUI uses 1, which cuts
     off what is beyond 448: results differ, and ours are the closer ones.
     """
+    wrapper = Accelerated(model.model.diffusion_model, verify, tell)
     clone = model.clone()
-    diffusion_model = model.model.diffusion_model
-    try:
-        wrapper = Accelerated(diffusion_model, verify)
-    except Unsupported as error:
-        _say(str(error))
-        tell(str(error))
-        return clone
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, ACCELERATED)
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, ACCELERATED, wrapper)
     return clone
 
 
-def _say(why: str) -> None:
-    logging.info("promptmill: not accelerated, %s", why)
-
-
 class Accelerated:
     """Runs a model's blocks compiled while ComfyUI calls the model."""
 
-    def __init__(self, diffusion_model: Any, verify: bool) -> None:
+    def __init__(self, diffusion_model: Any, verify: bool, tell: Callable[[str], None]) -> None:
         """:raises Unsupported: the model is not known here, or a layer is not ComfyUI's own."""
         if type(diffusion_model) not in ARCHITECTURES:
             raise Unsupported(f"{type(diffusion_model).__name__} is not supported")
@@ -76,7 +61,8 @@ class Accelerated:
         ]
         self._model = diffusion_model
         self._attention = architecture.attention
-        self._blocks = Blocks([block for block, _ in kinds], architecture.attention)
+        self._tell = tell
+        self._blocks = Blocks([block for block, _ in kinds], architecture.attention, self._say)
         self._kinds = [kind for _, kind in kinds]
         self._class = type(diffusion_model)
         self._parts = [list(map(_state, block.modules())) for block, _ in kinds]
@@ -115,10 +101,10 @@ class Accelerated:
                 c_crossattn = torch.nn.functional.pad(c_crossattn, (0, 0, 0, short))
             stack.enter_context(self._running(model, x.device))
             made = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        if self._differences:
-            logging.info(
-                "promptmill: accelerated blocks differ from ComfyUI's by %.1f %% at most",
-                100 * max(self._differences),
+        if self._differences and not self._off:
+            largest = max(0.0, *self._differences)
+            self._say(
+                f"beyond rounding, accelerated blocks differ from ComfyUI's by {100 * largest:.1f} % at most"
             )
             self._differences, self._verify = [], False
         return made
@@ -163,15 +149,11 @@ class Accelerated:
         model_management.throw_exception_if_processing_interrupted()
         plain = partial(type(block.module).forward, block.module, *args, **kwargs)
         given = dict(zip(kind.unnamed, args, strict=False)) | kwargs
-        patches = (given.get("transformer_options") or {}).get("patches", {})
-        inside = [name for name in kind.patches if name in patches]
-        if inside:
-            self._say_once(f"another node's {inside[0]} works inside of blocks")
-        unknown = len(args) > len(kind.unnamed)
-        if unknown:
-            self._say_once("another node calls blocks in a way of its own")
         with fetched(block.module):
-            if self._off or inside or unknown or _streamed(block, given[kind.streams[0]].device):
+            why = _why_plain(block, kind, args, given)
+            if why:
+                self._say_once(why)
+            if self._off or why:
                 return plain()
             ours = {name: given[name].clone() for name in kind.streams} if self._verify else {}
             try:
@@ -179,7 +161,8 @@ class Accelerated:
             except Exception as error:
                 if model_management.is_oom(error):
                     raise
-                self._stop(" ".join(f"{type(error).__name__}: {error}".splitlines()[:2]))
+                self._off = True
+                self._say_once(" ".join(f"{type(error).__name__}: {error}".splitlines()[:2]))
                 logging.debug("promptmill: why not", exc_info=True)
                 return plain()
             if self._verify:
@@ -192,34 +175,32 @@ class Accelerated:
     def _made(self, block: Block, kind: Kind, given: dict[str, Any]) -> Any:
         longer, short = padded(kind, given, self._ropes)
         total = sum(longer[name].shape[1] for name in kind.streams)
-        with attending(self._attention, short, total, given.get("transformer_options")):
-            made = self._blocks.run(block, longer[kind.streams[0]], {**longer, **kind.instead})
+        attend = attention_without(getattr(*self._attention), short, total, given.get("transformer_options"))
+        made = self._blocks.run(block, longer[kind.streams[0]], {**longer, **kind.instead}, attend)
         return trimmed(kind, made, short)
 
-    def _stop(self, why: str) -> None:
-        if not self._off:
-            _say(why)
-        self._off = True
+    def _say(self, line: str, level: int = logging.INFO) -> None:
+        logging.log(level, "promptmill: %s", line)
+        self._tell(line)
 
     def _say_once(self, why: str) -> None:
         if why not in self._said:
-            _say(why)
+            self._say(f"not accelerated, {why}")
         self._said.add(why)
 
     def _checked(self, block: Block, before: list[torch.Tensor], made: Any, expected: Any) -> Any:
         difference = max(
-            float((ours - theirs).float().norm() / (theirs - x).float().norm())
+            _difference(x, ours.float(), theirs.float(), torch.finfo(theirs.dtype).eps)
             for x, ours, theirs in zip(before, _all(made), _all(expected), strict=True)
             if theirs is not None
         )
         bound = max(BOUNDS.get(_stored_type(layer), 0.03) for layer, _ in block.layers)
         if not difference <= bound:
             self._off = True
-            logging.warning(
-                "promptmill: an accelerated block differs from ComfyUI's by %.1f %% (at most %.0f %% is expected); "
+            self._say(
+                f"an accelerated block differs from ComfyUI's by {100 * difference:.1f} % (at most {100 * bound:.0f} % is expected); "
                 "going on without acceleration. Please report this, with the card and the versions of PyTorch and Triton",
-                100 * difference,
-                100 * bound,
+                logging.WARNING,
             )
             return expected
         self._differences.append(difference)
@@ -230,6 +211,11 @@ def _state(part: Any) -> Any:
     return part, type(part), settings_of(part)
 
 
+def _difference(x: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor, eps: float) -> float:
+    """Of two results for x, as a share of what the block adds to x: beyond what rounding the results to a type makes."""
+    return float(((ours - theirs).norm() - eps * theirs.norm()) / (theirs - x).norm())
+
+
 def _all(made: Any) -> tuple[Any, ...]:
     return made if isinstance(made, tuple) else (made,)
 
@@ -237,9 +223,6 @@ def _all(made: Any) -> tuple[Any, ...]:
 @contextmanager
 def _fetching(model: Any, device: torch.device) -> Iterator[Fetched]:
     """What is open while a module runs: it brings the module's weights while the card computes what came before."""
-    if model_prefetch is None:
-        yield lambda _: nullcontext()
-        return
     dynamic = model.current_patcher is not None and model.current_patcher.is_dynamic()
     queue = model_prefetch.make_prefetch_queue([], device, {"prefetch_dynamic_vbars": dynamic})
 
@@ -264,6 +247,18 @@ def _stored_type(layer: Any) -> torch.dtype:
     return weight._qdata.dtype if isinstance(weight, QuantizedTensor) else weight.dtype
 
 
+def _why_plain(block: Block, kind: Kind, args: tuple[Any, ...], given: dict[str, Any]) -> str:
+    """Why a call of a block goes ComfyUI's way; nothing where it need not."""
+    if len(args) > len(kind.unnamed):
+        return "another node calls blocks in a way of its own"
+    patches = (given.get("transformer_options") or {}).get("patches", {})
+    if inside := [name for name in kind.patches if name in patches]:
+        return f"another node's {inside[0]} works inside of blocks"
+    if _streamed(block, given[kind.streams[0]].device):
+        return "blocks whose weights come to the card one layer at a time"
+    return ""
+
+
 def _streamed(block: Block, device: torch.device) -> bool:
     """Whether weights come through ComfyUI's buffers for one layer at a time; a block's come together otherwise."""
     return any(layer.weight.device != device and not hasattr(layer, "_prefetch") for layer, _ in block.layers)
@@ -272,7 +267,11 @@ def _streamed(block: Block, device: torch.device) -> bool:
 @contextmanager
 def _inputs_as_they_are(block: Block) -> Iterator[None]:
     """While open, ComfyUI quantizes no inputs of FP8 layers without input_scale: it would cut them off at 448."""
-    layers = [layer for layer, _ in block.layers if getattr(layer, "input_scale", 0) is None]
+    layers = [
+        layer
+        for layer, _ in block.layers
+        if hasattr(layer, "_full_precision_mm") and getattr(layer, "input_scale", None) is None
+    ]
     before = [layer._full_precision_mm for layer in layers]
     for layer in layers:
         layer._full_precision_mm = True

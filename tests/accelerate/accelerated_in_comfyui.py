@@ -18,11 +18,20 @@ import comfy_kitchen  # noqa: E402
 import torch  # noqa: E402
 from comfy import ops  # noqa: E402
 from comfy.ldm.ernie import model as ernie  # noqa: E402
+from comfy.quant_ops import QuantizedTensor  # noqa: E402
 from tiny_models import answer, apart, changed, made, sample  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 from torch.nn.attention import SDPBackend  # noqa: E402
 
-from promptmill.sampling.accelerate import accelerate, attention, blocks, fused, linear, model  # noqa: E402
+from promptmill.sampling.accelerate import (  # noqa: E402
+    Unsupported,
+    accelerate,
+    attention,
+    blocks,
+    fused,
+    linear,
+    model,
+)
 
 Q = "diffusion_model.layers.0.self_attention.to_q.weight"
 
@@ -30,10 +39,12 @@ Q = "diffusion_model.layers.0.self_attention.to_q.weight"
 def near(form: str, backend: str = "eager", emulated: bool = False, massive: bool = False) -> dict[str, Any]:
     """Against ComfyUI's own path, and both against the model before it was quantized."""
     patcher, exact = made(form, massive, emulated), sample(made("fp32", massive), [9])
+    told: list[str] = []
     with changed(blocks, BACKEND=backend):
-        ours = sample(accelerate(patcher), [9])
+        ours = sample(accelerate(patcher, tell=told.append), [9])
     plain = sample(patcher, [9])
     return {
+        "told": told,
         "from_plain": apart(ours, plain),
         "error": apart(ours, exact),
         "plain_error": apart(plain, exact),
@@ -102,8 +113,22 @@ def functions_only(wanted: bool) -> Iterator[None]:
         yield
 
 
+def requantized() -> dict[str, Any]:
+    """Of which weights a LoRA's sum is asked for in the type in which they are stored."""
+    whole, asked = ops.cast_bias_weight, set()
+
+    def cast(layer: Any, *given: Any, want_requant: bool = False, **more: Any) -> Any:
+        asked.add((isinstance(layer.weight, QuantizedTensor), want_requant))
+        return whole(layer, *given, want_requant=want_requant, **more)
+
+    fast = accelerate(made("fp8 static"))
+    with changed(ops, cast_bias_weight=cast):
+        sample(fast, [9])
+    return {"quantized": sorted(asked)}
+
+
 def streamed() -> dict[str, Any]:
-    """Blocks of which the second is not on the card, with the ComfyUI of today and one that fetches no blocks ahead."""
+    """Blocks of which the second is not on the card."""
     patcher = made("fp8 static")
     first, second = patcher.model.diffusion_model.layers
     whole, compiled = blocks.Blocks.run, []
@@ -112,29 +137,36 @@ def streamed() -> dict[str, Any]:
         compiled.append(block.module is first)
         return whole(self, block, *given)
 
-    found = {}
-    for name, prefetch in (("today", model.model_prefetch), ("older", None)):
-        fast = accelerate(patcher)
-        with (
-            changed(model, model_prefetch=prefetch, _streamed=lambda block, _: block.module is second),
-            changed(blocks.Blocks, run=run),
-        ):
-            found[name] = apart(sample(fast, [9]), sample(patcher, [9]))
-    return {**found, "compiled": compiled}
+    with (
+        changed(model, _streamed=lambda block, _: block.module is second),
+        changed(blocks.Blocks, run=run),
+    ):
+        ours = sample(accelerate(patcher), [9])
+    return {"from_plain": apart(ours, sample(patcher, [9])), "compiled": compiled}
 
 
-def broken(what: str) -> dict[str, Any]:
-    """Models that cannot be accelerated, against ComfyUI's own path."""
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("no compiler\nthere")
-
+def unsupported(what: str) -> dict[str, Any]:
+    """Models that cannot be accelerated."""
     patcher = made(what if what in ("unscaled fp8", "mxfp8") else "fp32")
     if what == "another architecture":
         patcher.model.diffusion_model.__class__ = type("Other", (ernie.ErnieImageModel,), {})
     if what == "another layer":
         attend = patcher.model.diffusion_model.layers[1].self_attention
         attend.to_k.__class__ = type("Linear", (type(attend.to_k),), {})
+    try:
+        accelerate(patcher)
+    except Unsupported as error:
+        return {"why": str(error)}
+    raise AssertionError("it was not refused")
+
+
+def broken(what: str) -> dict[str, Any]:
+    """Models of which it is seen too late that they cannot be accelerated, against ComfyUI's own path."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no compiler\nthere")
+
+    patcher = made("fp32")
     with changed(blocks, BACKEND=refuse if what == "no compiler" else "eager"):
         fast = accelerate(patcher)
         if what == "a copy":
@@ -145,16 +177,37 @@ def broken(what: str) -> dict[str, Any]:
     return {"from_plain": apart(ours, plain), "again": apart(again, plain)}
 
 
-def verified(product: str, form: str) -> dict[str, Any]:
+def verified(product: str, form: str, massive: bool = False) -> dict[str, Any]:
     """:param product: what is wrong by a tenth, of the products of `linear`."""
-    patcher = made(form)
+    patcher = made(form, massive)
     right = getattr(linear, product, None)
     wrong: dict[str, Any] = {product: lambda *given: right(*given) * 1.1} if right else {}
     with changed(linear, **wrong):
         fast = accelerate(patcher, verify=True)
         ours, again = sample(fast, [9]), sample(fast, [9])
     plain = sample(patcher, [9])
-    return {"from_plain": apart(ours, plain), "again": apart(again, plain)}
+    return {
+        "from_plain": apart(ours, plain),
+        "again": apart(again, plain),
+        "from_ours": apart(ours, sample(accelerate(patcher), [9])),
+    }
+
+
+def little_added() -> dict[str, Any]:
+    """Verified, where blocks add little to what they are given, and a product is rounded otherwise."""
+    patcher, whole = made("bf16"), torch.nn.functional.linear
+    for name in ("x_embedder", "text_proj"):
+        part = getattr(patcher.model.diffusion_model, name)
+        part.register_forward_hook(lambda _, inputs, outputs: outputs * 30)
+
+    class Otherwise:
+        @staticmethod
+        def linear(*given: Any) -> torch.Tensor:
+            return whole(*given) * (1 + 2**-8)
+
+    with changed(linear, functional=Otherwise):
+        sample(accelerate(patcher, verify=True), [9])
+    return {}
 
 
 def turned(dtype: str, rows: int) -> dict[str, Any]:
@@ -219,5 +272,5 @@ def tuned() -> dict[str, Any]:
 
 
 answer(
-    near, rows, graphs, lora, streamed, broken, verified, turned, gelu, as_before, first_attention, tuned,
+    near, rows, graphs, lora, requantized, streamed, unsupported, broken, verified, little_added, turned, gelu, as_before, first_attention, tuned,
 )  # fmt: skip

@@ -62,14 +62,14 @@ def verified(name: str, form: str, product: str) -> dict[str, Any]:
     return {"from_plain": apart(ours, sample(patcher, [9]))}
 
 
-def graphs(name: str, lengths: list[int]) -> dict[str, Any]:
-    """How many graphs are compiled for prompts of these lengths, one after the other."""
+def graphs(name: str, lengths: list[int | list[int]]) -> dict[str, Any]:
+    """How many graphs are compiled for prompts, or batches of prompts, of these lengths, one after the other."""
     fast = accelerate(made("fp8 static", name=name))
     torch._dynamo.reset()
     counts = []
-    for length in lengths:
+    for each in lengths:
         before = counters["stats"]["unique_graphs"]
-        sample(fast, [length])
+        sample(fast, each if isinstance(each, list) else [each])
         counts.append(counters["stats"]["unique_graphs"] - before)
     return {"graphs": counts}
 

@@ -41,6 +41,7 @@ def test_it_is_the_latent_of_comfyui(measure: Measure, case: dict[str, Any]) -> 
     assert found["from_plain"] <= NEAR[case["form"]]
     assert len(lines(found, COMPILING)) == 1
     assert not lines(found, OFF)
+    assert [f"promptmill: {line}" for line in found["told"]] == found["said"]
 
 
 @pytest.mark.parametrize("case", [case("near", form="fp8 dynamic", massive=False)])
@@ -99,11 +100,37 @@ def test_loras_come_and_go(measure: Measure, case: dict[str, Any]) -> None:
     assert not lines(found, OFF)
 
 
+@pytest.mark.parametrize("case", [case("requantized")])
+def test_only_quantized_weights_are_asked_for_as_they_are_stored(
+    measure: Measure, case: dict[str, Any]
+) -> None:
+    """Where weights are stored in another type than is computed in, as with the node ModelComputeDtype, others would be of the wrong one."""
+    assert [False, False] in measure(case)["quantized"]
+    assert [False, True] not in measure(case)["quantized"]
+    assert [True, True] in measure(case)["quantized"]
+
+
 @pytest.mark.parametrize("case", [case("streamed")])
 def test_blocks_that_are_not_on_the_card_go_comfyuis_way(measure: Measure, case: dict[str, Any]) -> None:
     found = measure(case)
-    assert max(found["today"], found["older"]) <= NEAR["fp8 static"]
-    assert found["compiled"] == 4 * [True]
+    assert found["from_plain"] <= NEAR["fp8 static"]
+    assert found["compiled"] == 2 * [True]
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (case("unsupported", what=what).values[0], why)
+        for what, why in {
+            "another architecture": "Other is not supported",
+            "another layer": "self_attention.to_k is a __main__.Linear",
+            "unscaled fp8": "adaLN_sa_ln holds torch.float8_e4m3fn without a scale",
+            "mxfp8": "MXFP8 is not compiled",
+        }.items()
+    ],
+)
+def test_what_is_not_known_here_is_refused(measure: Measure, case: dict[str, Any], why: str) -> None:
+    assert measure(case)["why"] == why
 
 
 @pytest.mark.parametrize(
@@ -111,12 +138,8 @@ def test_blocks_that_are_not_on_the_card_go_comfyuis_way(measure: Measure, case:
     [
         (case("broken", what=what).values[0], why)
         for what, why in {
-            "another architecture": "Other is not supported",
-            "another layer": "self_attention.to_k is a __main__.Linear",
             "a copy": "the model was copied, to another card or for another node",
             "no compiler": "BackendCompilerFailed: backend='refuse' raised: RuntimeError: no compiler",
-            "unscaled fp8": "adaLN_sa_ln holds torch.float8_e4m3fn without a scale",
-            "mxfp8": "MXFP8 is not compiled",
         }.items()
     ],
 )
@@ -143,10 +166,26 @@ def test_verifying_finds_a_wrong_product(measure: Measure, case: dict[str, Any])
     assert found["again"] == 0
 
 
-@pytest.mark.parametrize("case", [case("verified", product="", form="fp8 dynamic")])
-def test_verifying_says_how_far_right_ones_are(measure: Measure, case: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("case", "percent"),
+    [
+        (case("verified", product="", form="fp8 dynamic").values[0], "5."),
+        (case("verified", product="", form="fp8 dynamic", massive=True).values[0], "2."),
+    ],
+)
+def test_verifying_says_how_far_right_ones_are(measure: Measure, case: dict[str, Any], percent: str) -> None:
+    """Also where ComfyUI cuts inputs off."""
     found = measure(case)
-    assert len(lines(found, "promptmill: accelerated blocks differ from ComfyUI's by 7.")) == 1
+    said = f"promptmill: beyond rounding, accelerated blocks differ from ComfyUI's by {percent}"
+    assert len(lines(found, said)) == 1
+    assert found["from_ours"] == 0
+
+
+@pytest.mark.parametrize("case", [case("little_added")])
+def test_what_rounding_makes_is_not_taken_for_a_wrong_block(measure: Measure, case: dict[str, Any]) -> None:
+    found = measure(case)
+    said = "promptmill: beyond rounding, accelerated blocks differ from ComfyUI's by "
+    assert len(lines(found, said)) == 1
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,7 @@ def answer(*functions: Callable[..., dict[str, Any]]) -> None:
     keep = Keep()
     logging.getLogger().addHandler(keep)
     logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("comfy_kitchen").setLevel(logging.ERROR)  # it warns of each product that a CPU has not
     blocks.BACKEND = "eager"
     with torch.inference_mode():
         for case in json.load(sys.stdin):

@@ -98,12 +98,14 @@ def test_a_checkpoint_is_converted_once_and_makes_the_same_picture(load, models,
     assert 15 < psnr(made, exact) < 90, "like the exact one, yet another one"
 
 
-def test_what_a_loader_tells_while_it_works_goes_to_who_queued_it(canvas, models) -> None:
-    inputs = {"ckpt_name": DEMO, "precision": "fp8", "accelerate": False, "verify": False}
-    graph = {
-        "1": {"class_type": "PromptmillLoadCheckpoint", "inputs": inputs},
-        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
-    }
+def test_what_is_told_while_nodes_work_is_on_them_and_goes_to_who_queued_it(
+    canvas, row_graph, models
+) -> None:
+    diffusion_model(models, "tiny.safetensors")
+    inputs = {"model_name": "tiny.safetensors", "precision": "int8", "accelerate": True, "verify": False}
+    graph = row_graph(seed=1)
+    graph["10"] = {"class_type": "PromptmillLoadModel", "inputs": inputs}
+    graph["7"]["inputs"]["model"] = ["10", 0]
     forget(canvas)
     address = canvas.url.replace("http", "ws", 1) + "/ws?clientId="
     with (
@@ -113,19 +115,21 @@ def test_what_a_loader_tells_while_it_works_goes_to_who_queued_it(canvas, models
         canvas.post("/prompt", {"prompt": graph, "client_id": "who-queues"})
         ours_told, another_told = told(ours), told(another)
 
-    assert any("converting to fp8" in text for text in ours_told)
+    assert any("converting to int8" in text for node, text in ours_told if node == "10")
+    assert any("compiling for rows of" in text for node, text in ours_told if node == "7")
     assert another_told == []
 
 
-def told(connection: Any) -> list[str]:
-    """The texts on nodes, until the prompt has ended, or nothing comes any more."""
+def told(connection: Any) -> list[tuple[str, str]]:
+    """The nodes and the texts on them, until the prompt has ended, or nothing comes any more."""
     texts = []
     try:
         while True:
             message = connection.recv()
             if isinstance(message, bytes):
                 if int.from_bytes(message[:4], "big") == PROGRESS_TEXT:
-                    texts.append(message[4:].decode())
+                    text = 8 + int.from_bytes(message[4:8], "big")
+                    texts.append((message[8:text].decode(), message[text:].decode()))
             elif json.loads(message)["type"] in ("execution_success", "execution_error"):
                 return texts
     except websocket.WebSocketTimeoutException:
