@@ -19,6 +19,7 @@ from comfy_api.latest import io
 from ..errors import CheckpointError
 from ..quantization.cache import Cache
 from ..quantization.hardware import AS_IT_IS, FORMATS, Choice, best_format, runs, this_device
+from ..quantization.report import readable_size
 from .progress_text import say
 
 AUTOMATIC = "auto"
@@ -65,7 +66,7 @@ def loadable(path: Path, precision: str, node_id: str) -> Loadable:
 
     source = Checkpoint(path)
     device = this_device(comfy.model_management.get_torch_device())
-    title = f"{path.name}, {_size(path.stat().st_size)}"
+    title = f"{path.name}, {readable_size(path.stat().st_size)}"
     architecture, prefix = recognise(source.names)
     formats = Counter(fmt for layer, fmt in quantization_of(source).items() if layer.startswith(prefix))
     if formats:
@@ -94,7 +95,7 @@ def loadable(path: Path, precision: str, node_id: str) -> Loadable:
         *better,
         report,
         f"on {device}: {run.why}",
-        f"{title} -> {converted.name}, {_size(converted.stat().st_size)}",
+        f"{title} -> {converted.name}, {readable_size(converted.stat().st_size)}",
     ]
     return Loadable(converted, "\n".join(told))
 
@@ -154,8 +155,8 @@ def _converted(path: Path, source: Any, format: str, teller: Teller) -> tuple[Pa
         errors = sorted(layer.error or 0 for layer in report.quantized)
         kept = [f"{count} layers {why}" for why, count in report.kept.items()]
         return {
-            "text": f"{len(errors)} layers in {format}, {_size(sum(layer.before for layer in report.quantized))} -> "
-            f"{_size(sum(layer.after for layer in report.quantized))}, relative error of the weights {errors[len(errors) // 2]:.1%} in the middle, "
+            "text": f"{len(errors)} layers in {format}, {readable_size(sum(layer.before for layer in report.quantized))} -> "
+            f"{readable_size(sum(layer.after for layer in report.quantized))}, relative error of the weights {errors[len(errors) // 2]:.1%} in the middle, "
             f"{errors[-1]:.1%} at most\nkept as they were: {'; '.join(kept) or 'none'}"
         }
 
@@ -169,7 +170,3 @@ def _run(format: str, device: Any) -> str:
         return ""
     run = runs(format, device)
     return f" runs {run.how} on {device}: {run.why}"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

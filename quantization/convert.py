@@ -78,13 +78,16 @@ def convert(
     :raises OutputError: the target cannot be written.
     """
     began = time.monotonic()
+    # A model in memory, or with a rounding of its own, is never twice the same.
+    lasting = source if isinstance(source, Checkpoint) and not recipe.rounding else None
     try:
         check_target(source, target, overwrite)
         architecture, layers = select(source, name_of(source), recipe.format, recipe.keep)
+        fingerprint = _fingerprint(lasting, recipe, architecture, device) if lasting else None
         with (
             torch.inference_mode(False),  # of ComfyUI, whose tensors no other thread could write into
             torch.no_grad(),
-            Journal(target, _fingerprint(source, recipe, architecture, device)) as journal,
+            Journal(target, fingerprint) as journal,
             all_cores() as each,
         ):
             conversion = Conversion(source, target, recipe, device, progress, journal, each)
@@ -92,7 +95,7 @@ def convert(
                 layers = conversion.measure(layers)
             errors, converted = conversion.write(layers)
     except OSError as error:
-        raise cannot_write(target, error) from error
+        raise cannot_write(target, error, goes_on=lasting is not None) from error
     after = sizes_after(layers, recipe.format)
     return Report(
         target=target,
@@ -177,7 +180,7 @@ class Conversion:
         jobs = list(self._jobs(weights))
         errors = self._known(jobs)
         converted = 0
-        check_space(self._target, self._journal.part, layout.size)
+        check_space(self._target.parent, layout.size - self._journal.room_taken)
         with WriteBehind(BEHIND) as behind:
             start = {0: torch.frombuffer(bytearray(layout.header), dtype=torch.uint8)}
             start |= {layout.places[name]: tensor for name, tensor in constants.items()}
@@ -230,18 +233,13 @@ class Conversion:
         return self._source.read(job.name).contiguous().reshape(-1).view(torch.uint8)
 
     def _quantize(self, layer: Layer, weight: torch.Tensor) -> tuple[Quantized, float]:
-        if not torch.stack(torch.aminmax(weight)).float().isfinite().all():
-            raise CheckpointError(
-                "the weight holds NaN or infinity",
-                where=f"{name_of(self._source)}, {layer.name}",
-                hint="download the checkpoint again, or take another one: this one makes black images",
-            )
         if self._recipe.rounding:
             exact = weight.to(self._device, torch.float32)
             if better := self._recipe.rounding(layer.name, exact):
                 found = self._recipe.format.dequantize(better, layer.info.shape)
                 return better, relative_error(found, exact)
-        return round_to_nearest(weight, self._recipe.format, self._device, self._each)
+        where = f"{name_of(self._source)}, {layer.name}"
+        return round_to_nearest(weight, self._recipe.format, where, self._device, self._each)
 
     def _put(
         self, parts: Mapping[int, torch.Tensor], job: Job | None = None, error: float | None = None
@@ -253,12 +251,8 @@ class Conversion:
             self._journal.note(job.key, error)
 
 
-def _fingerprint(
-    source: Source, recipe: Recipe, architecture: Architecture | None, device: str
-) -> str | None:
-    """Of all that decides the bytes of the target; None of a model in memory, or with a rounding of its own: none is twice the same."""
-    if not isinstance(source, Checkpoint) or recipe.rounding:
-        return None
+def _fingerprint(source: Checkpoint, recipe: Recipe, architecture: Architecture | None, device: str) -> str:
+    """Of all that decides the bytes of the target."""
     versions = [CONVERSION, version("comfy-kitchen"), torch.__version__, device]
     file = [source.path.name, source.size, source.path.stat().st_mtime_ns, source.digest]
     chosen = [recipe.format.name, recipe.keep, recipe.budget, sorted(recipe.activation_scales.items())]

@@ -161,13 +161,13 @@ def advise(device: Device, weights: dict[str, int] = WEIGHTS_8B) -> Advice:
 
 
 CAPABILITIES = (
-    (r"RTX 50\d\d|RTX PRO .*Blackwell", (12, 0)),
+    (r"GeForce RTX 50\d\d|RTX PRO .*Blackwell", (12, 0)),
     (r"\bB200|\bGB200", (10, 0)),
     (r"\bG?H(20|100|200|800)\b", (9, 0)),
-    (r"RTX 40\d\d|\bL40?S?\b|RTX .*Ada\b", (8, 9)),
+    (r"GeForce RTX 40\d\d|\bL40?S?\b|RTX .*Ada\b", (8, 9)),
     (r"\bA100|\bA30\b", (8, 0)),
-    (r"RTX 30\d\d|\bA(2|10G?|16|40)\b|RTX A\d{4}", (8, 6)),
-    (r"RTX 20\d\d|GTX 16\d\d|\bT4\b|TITAN RTX|Quadro RTX", (7, 5)),
+    (r"GeForce RTX (30\d\d|2050)|\bA(2|10G?|16|40)\b|RTX A\d{4}", (8, 6)),
+    (r"GeForce RTX 20[678]0|GTX 16\d\d|\bT4\b|TITAN RTX|Quadro RTX", (7, 5)),
     (r"\bV100|TITAN V\b", (7, 0)),
     (r"GTX 10\d\d|\bP40?\b|TITAN Xp?\b", (6, 1)),
 )

@@ -51,6 +51,12 @@ class Journal:
         self.done = self._read()
         """What is in the part: keys, and what was noted with each."""
 
+    @property
+    def room_taken(self) -> int:
+        """Bytes that the part takes on the disk; what is not written yet may be holes."""
+        found = os.fstat(self._file.fileno())
+        return found.st_size if sys.platform == "win32" else min(found.st_size, found.st_blocks * 512)
+
     def write(self, start: int, data: Any) -> None:
         """Put bytes at a place of the part."""
         self._file.seek(start)

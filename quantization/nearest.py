@@ -40,12 +40,13 @@ def all_cores() -> Iterator[Map]:
 
 
 def round_to_nearest(
-    weight: Tensor, fmt: Format, device: str | torch.device = "cpu", each: Map = map
+    weight: Tensor, fmt: Format, where: str, device: str | torch.device = "cpu", each: Map = map
 ) -> tuple[Quantized, float]:
     """
     What `Format.quantize` makes of a weight (on a CPU bit for bit) and its relative error; without a copy in fp32 of the whole.
 
     :param weight: (out features, in features) in any float type.
+    :param where: the weight, as errors name it.
     :param each: what calls a function for each chunk.
     :return: tensors on the CPU; the Frobenius norm of the error to that of the weight.
     :raises CheckpointError: the weight holds what is not finite in fp32.
@@ -54,9 +55,10 @@ def round_to_nearest(
     extremes = torch.stack(torch.aminmax(weight)).float()
     if not extremes.isfinite().all():
         raise CheckpointError(
-            "the weight holds NaN, infinity or numbers beyond fp32",
+            "the weight holds NaN or infinity",
+            where=where,
             value=extremes.tolist(),
-            hint="load the checkpoint from its source again",
+            hint="download the checkpoint again, or take another one: this one makes black images",
         )
     parameters = fmt.parameters(extremes.unsqueeze(1).expand(2, columns))
     unit = extremes.abs().amax().clamp(min=torch.finfo(torch.float32).tiny).item()

@@ -80,10 +80,10 @@ class Report:
         speed = self.converted / 1e6 / max(self.seconds, 1e-9)
         lines = [
             f"{self.target}: {self.format}, {architecture}",
-            f"  {_size(self.before)} -> {_size(self.after)} ({self.after / self.before:.0%}) "
+            f"  {readable_size(self.before)} -> {readable_size(self.after)} ({self.after / self.before:.0%}) "
             f"in {self.seconds:.1f} s, {speed:.0f} MB/s",
-            f"  {len(quantized)} layers quantized, {_size(sum(layer.before for layer in quantized))} -> "
-            f"{_size(sum(layer.after for layer in quantized))}; relative error of the weights {errors[len(errors) // 2]:.2%} in the middle; the worst:",
+            f"  {len(quantized)} layers quantized, {readable_size(sum(layer.before for layer in quantized))} -> "
+            f"{readable_size(sum(layer.after for layer in quantized))}; relative error of the weights {errors[len(errors) // 2]:.2%} in the middle; the worst:",
             *(f"    {layer.error:.2%}  {layer.name}" for layer in quantized[:WORST]),
             f"  {sum(self.kept.values())} layers kept as they were" + (":" if self.kept else ""),
             *(f"    {count}  {why}" for why, count in self.kept.items()),
@@ -92,5 +92,6 @@ class Report:
         return "\n".join(lines)
 
 
-def _size(count: int) -> str:
+def readable_size(count: int) -> str:
+    """Bytes as GB or MB."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

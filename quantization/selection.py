@@ -197,7 +197,9 @@ def _check(source: Source, where: str, prefix: str, architecture: Architecture |
             value=eighth[0],
             hint="convert the BF16 file of this model",
         )
-    if architecture is None and any(_all_in(known, prefix, source.names) for known in DIFFUSERS):
+    if architecture is None and any(
+        all(prefix + name in source.names for name in known) for known in DIFFUSERS
+    ):
         raise CheckpointError(
             "this file is in diffusers' format: ComfyUI cuts and joins its weights, which quantized ones do not survive",
             where=where,
@@ -207,10 +209,6 @@ def _check(source: Source, where: str, prefix: str, architecture: Architecture |
         raise CheckpointError(
             "this is a LoRA", where=where, hint="convert the model, then load the LoRA on it"
         )
-
-
-def _all_in(known: Iterable[str], prefix: str, names: Collection[str]) -> bool:
-    return all(prefix + name in names for name in known)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -232,3 +230,12 @@ def sizes_after(layers: Iterable[Layer], fmt: Format) -> dict[str, int]:
         for layer in layers
         if not layer.why_kept
     }
+
+
+def size_after(source: Source, layers: Iterable[Layer], fmt: Format) -> int:
+    """The bytes of all tensors, those of each quantized layer as it will be."""
+    after = sizes_after(layers, fmt)
+    weights = {layer + WEIGHT for layer in after}
+    return sum(after.values()) + sum(
+        info.nbytes for name, info in source.names.items() if name not in weights
+    )

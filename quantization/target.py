@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,9 @@ from .selection import Layer
 
 MADE_BY = "promptmill"
 """Where a file's metadata says how it was made."""
-GOES_ON = "the same command goes on"
-ROOM = f"make room on this disk; {GOES_ON}"
+ROOM = "make room on this disk"
 ELSEWHERE = "choose a folder and a file that may be written"
 HINTS = {
-    errno.ENOSPC: ROOM,
-    errno.EDQUOT: ROOM,
     errno.EACCES: ELSEWHERE,
     errno.EPERM: ELSEWHERE,
     errno.EROFS: ELSEWHERE,
@@ -70,26 +68,41 @@ def check_target(source: Source, target: Path, overwrite: bool) -> None:
         raise OutputError("the file exists", where=str(target), hint="--overwrite, or choose another name")
 
 
-def cannot_write(target: Path, error: OSError) -> OutputError:
-    """What the operating system refused, with what to do about it."""
-    return OutputError(
-        f"the file cannot be written: {error.strerror}",
-        where=str(target),
-        hint=HINTS.get(error.errno or 0, f"check the disk; {GOES_ON}"),
-    )
+def check_before(source: Source, target: Path, overwrite: bool, size: int) -> None:
+    """
+    What a conversion would find out after the long work that comes before it.
+
+    :param size: of the target.
+    :raises OutputError: it cannot be written.
+    """
+    try:
+        check_target(source, target, overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            check_space(target.parent, size)
+    except OSError as error:
+        raise cannot_write(target, error, goes_on=False) from error
 
 
-def check_space(target: Path, part: Path, size: int) -> None:
+def cannot_write(target: Path, error: OSError, goes_on: bool) -> OutputError:
     """
-    :param part: what there is of the target already.
-    :raises OutputError: its disk has no room for the rest.
+    What the operating system refused, with what to do about it.
+
+    :param goes_on: whether what was written stays.
     """
-    missing = size - part.stat().st_size - shutil.disk_usage(target.parent).free
+    hint = HINTS.get(error.errno or 0)
+    if hint is None:
+        hint = ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the disk"
+        hint += "; the same command goes on" if goes_on else ""
+    return OutputError(f"the file cannot be written: {error.strerror}", where=str(target), hint=hint)
+
+
+def check_space(folder: Path, size: int) -> None:
+    """:raises OutputError: its disk has no room for so many bytes more."""
+    missing = size - shutil.disk_usage(folder).free
     if missing > 0:
         raise OutputError(
-            f"the disk is too full: {missing / 1e9:.2f} GB more are needed",
-            where=str(target),
-            hint=ROOM,
+            f"the disk is too full: {missing / 1e9:.2f} GB more are needed", where=str(folder), hint=ROOM
         )
 
 

@@ -15,7 +15,7 @@ import torch
 from comfy import model_management
 from comfy.utils import ProgressBar
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import CheckpointError, TableError
 from ..quantization.calibration import TOKENS_PER_FEATURE, ActivationStatistics, Moments
@@ -23,7 +23,8 @@ from ..quantization.convert import Progress, Recipe, convert
 from ..quantization.formats import Format, Quantized
 from ..quantization.gptq import Rounding, round_by_hessian
 from ..quantization.report import Report
-from ..quantization.selection import select
+from ..quantization.selection import select, size_after
+from ..quantization.target import check_before, check_space
 from ..table import Job
 from .model_source import ModelSource
 from .stream import RowImage, Setup, TableSampler
@@ -159,7 +160,16 @@ class Calibration:
                 f"there are too few rows to calibrate by: {ENOUGH} of all kinds are good, Hessian rounding needs 2",
                 value=len(self.jobs),
             )
-        layers = self._layers(fmt)
+        source = ModelSource(self.model)
+        _, selected = select(source, "the model", fmt, ())
+        size = size_after(source, selected, fmt)
+        check_before(source, target, overwrite, size)
+        temporary = folder_paths.get_temp_directory()
+        if by_hessian:
+            check_space(Path(temporary), size)
+        network = self.model.model.diffusion_model
+        layers = {layer.name: network.get_submodule(layer.name) for layer in selected if not layer.why_kept}
+        del source  # which holds the weights where they are now
         statistics = ActivationStatistics(layers)
         stream = self._stream(self.model)
         self.say(f"{len(self.jobs)} rows, for the ranges of the layers' inputs")
@@ -171,7 +181,7 @@ class Calibration:
                 "none of the layers to be quantized was seen at work",
                 hint="connect a loader's model, without torch.compile",
             )
-        with tempfile.TemporaryDirectory(dir=folder_paths.get_temp_directory()) as folder:
+        with tempfile.TemporaryDirectory(dir=temporary) as folder:
             roundings = Roundings(Path(folder), fmt)
             if by_hessian:
                 self._round(stream, statistics, roundings)
@@ -196,11 +206,6 @@ class Calibration:
             [name for name in layers if name not in scales],
             [name for name in scales if name not in roundings.made] if by_hessian else [],
         )
-
-    def _layers(self, fmt: Format) -> dict[str, nn.Module]:
-        _, layers = select(ModelSource(self.model), "the model", fmt, ())
-        network = self.model.model.diffusion_model
-        return {layer.name: network.get_submodule(layer.name) for layer in layers if not layer.why_kept}
 
     @property
     def _device(self) -> str:

@@ -32,10 +32,12 @@ Graph = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def base(new_pack_base: Callable[[], Path]) -> Path:
-    """ComfyUI's folders, with a LoRA, and a checkpoint one of whose layers has only zeros as input."""
+    """ComfyUI's folders, with a LoRA, and checkpoints: one of whose layers has only zeros as input; without text encoder."""
     base = new_pack_base()
     checkpoints = base / "models" / "checkpoints"
     tensors = load_file(checkpoints / DEMO)
+    without = {key: value for key, value in tensors.items() if not key.startswith("text_encoders.")}
+    save_file(without, checkpoints / "no_text.safetensors")
     for name in ("weight", "bias"):
         tensors[f"{PREFIX}{FC1}.{name}"].zero_()
     save_file(tensors, checkpoints / "zeros.safetensors")
@@ -271,6 +273,17 @@ def test_another_programs_report_is_not_replaced(canvas: Any, graph: Any, models
     ended = canvas.run(graph("theirs"))
     assert "theirs.json" in ended.error
     assert (models / "theirs.json").read_text("utf-8") == "theirs"
+
+
+def test_a_place_where_no_file_can_be_is_found_before_the_rows_are_run(
+    canvas: Any, graph: Any, models: Path
+) -> None:
+    models.mkdir(exist_ok=True)
+    (models / "file").write_bytes(b"mine")
+
+    ended = canvas.run(graph("file/below", checkpoint="no_text.safetensors"))
+
+    assert "the file cannot be written" in ended.error
 
 
 @pytest.mark.parametrize("name", ["../../out", "/tmp/out", "a\\b", ""])

@@ -14,9 +14,10 @@ from promptmill.errors import CheckpointError, OutputError
 from promptmill.quantization import convert as converting
 from promptmill.quantization import journal
 from promptmill.quantization.checkpoint import Checkpoint, quantization_of
-from promptmill.quantization.convert import Recipe, convert
+from promptmill.quantization.convert import Progress, Recipe, convert
 from promptmill.quantization.formats import FORMATS
-from promptmill.quantization.target import cannot_write, check_space
+from promptmill.quantization.selection import select, size_after
+from promptmill.quantization.target import cannot_write, check_before
 
 FORMAT = pytest.mark.parametrize("form", FORMATS)
 FP8, INT8 = FORMATS["fp8"], FORMATS["int8"]
@@ -283,26 +284,57 @@ def test_a_place_where_no_file_can_be_is_told_with_what_to_do(write, ernie, tmp_
 
 
 @pytest.mark.parametrize(
-    ("number", "hint"),
+    ("number", "hint", "more"),
     [
-        (errno.EACCES, "choose a folder and a file that may be written"),
-        (errno.EROFS, "choose a folder and a file that may be written"),
-        (errno.ENOSPC, "make room on this disk; the same command goes on"),
-        (errno.EIO, "check the disk; the same command goes on"),
+        (errno.EACCES, "choose a folder and a file that may be written", ""),
+        (errno.EROFS, "choose a folder and a file that may be written", ""),
+        (errno.ENOSPC, "make room on this disk", "; the same command goes on"),
+        (errno.EIO, "check the disk", "; the same command goes on"),
     ],
 )
-def test_what_the_system_refuses_is_told_with_what_to_do(target, number, hint):
-    assert cannot_write(target, OSError(number, os.strerror(number))).hint == hint
+def test_what_the_system_refuses_is_told_with_what_to_do(target, number, hint, more):
+    error = OSError(number, os.strerror(number))
+
+    assert cannot_write(target, error, goes_on=True).hint == hint + more
+    assert cannot_write(target, error, goes_on=False).hint == hint
 
 
-def test_what_is_written_already_needs_no_room(tmp_path, monkeypatch):
-    part = tmp_path / "target.safetensors.part"
-    part.write_bytes(b"x" * 1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10_000, 9_500, 500))
+def test_what_is_written_already_needs_no_room(write, ernie, target, monkeypatch):
+    source = Checkpoint(write(ernie))
 
-    check_space(tmp_path / "target.safetensors", part, 1500)
+    def stop(now: Progress) -> None:
+        if now.stage == "converting" and now.done > now.total * 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, target, Recipe(FP8), stop)
+    part = target.with_name(f"{target.name}.part")
+    with part.open("r+b") as file:
+        file.truncate(part.stat().st_size + 5_000_000)  # a hole at its end
+    needed = size_after(source, select(source, "", FP8, ())[1], FP8) - part.stat().st_blocks * 512
+    free = [needed - 100_000, needed + 100_000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, free.pop(0)))
+
     with pytest.raises(OutputError, match="too full"):
-        check_space(tmp_path / "target.safetensors", part, 1501)
+        convert(source, target, Recipe(FP8))
+    convert(source, target, Recipe(FP8))
+
+
+def test_what_stands_in_the_way_is_found_before_the_work(write, ernie, target, monkeypatch):
+    source = Checkpoint(write(ernie))
+    target.mkdir()
+
+    with pytest.raises(OutputError, match="is a folder"):
+        check_before(source, target, False, 1)
+    target.rmdir()
+    with pytest.raises(OutputError, match="cannot be written") as caught:
+        check_before(source, source.path / "target.safetensors", False, 1)
+    assert "goes on" not in caught.value.hint
+    with pytest.raises(OutputError, match="too full"):
+        check_before(source, target, False, 1 << 60)
+    check_before(source, target, False, 1000)
+
+    assert [path.name for path in target.parent.iterdir()] == ["source.safetensors"]
 
 
 # The budget

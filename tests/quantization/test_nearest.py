@@ -20,7 +20,7 @@ FORMAT = pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 def test_the_error_is_true_at_any_magnitude(fmt, magnitude):
     weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)) * magnitude
 
-    quantized, told = round_to_nearest(weight, fmt)
+    quantized, told = round_to_nearest(weight, fmt, "here")
 
     stored = fmt.dequantize(quantized, (256, 256)).double()
     true = ((stored - weight).norm() / weight.double().norm()).item()
@@ -32,19 +32,19 @@ def test_nvfp4_is_rounded_without_a_kernel_that_takes_no_fp32(monkeypatch):
     refuses = SimpleNamespace(quantize_nvfp4=lambda *_, **__: pytest.fail("the kernel of a card"))
     constraints = registry.get_constraints("eager", "quantize_nvfp4")
     weight = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
-    expected, _ = round_to_nearest(weight, FORMATS["nvfp4"])
+    expected, _ = round_to_nearest(weight, FORMATS["nvfp4"], "here")
     monkeypatch.setitem(registry._backends, "cuda", refuses)
     monkeypatch.setitem(registry._capabilities, "cuda", {"quantize_nvfp4"})
     monkeypatch.setitem(registry._constraints, ("cuda", "quantize_nvfp4"), constraints)
 
-    for found in (round_to_nearest(weight, FORMATS["nvfp4"])[0], FORMATS["nvfp4"].quantize(weight)):
+    for found in (round_to_nearest(weight, FORMATS["nvfp4"], "here")[0], FORMATS["nvfp4"].quantize(weight)):
         for name, tensor in expected.tensors.items():
             assert torch.equal(found.tensors[name].float(), tensor.float())
 
 
 @FORMAT
 def test_zeros_have_no_error(fmt):
-    assert round_to_nearest(torch.zeros(64, 64), fmt)[1] == 0
+    assert round_to_nearest(torch.zeros(64, 64), fmt, "here")[1] == 0
 
 
 @FORMAT
@@ -53,8 +53,8 @@ def test_what_fp32_cannot_hold_is_refused(fmt, value):
     weight = torch.ones(64, 64, dtype=torch.float64)
     weight[3, 5] = value
 
-    with pytest.raises(CheckpointError, match="beyond fp32"):
-        round_to_nearest(weight, fmt)
+    with pytest.raises(CheckpointError, match="holds NaN or infinity"):
+        round_to_nearest(weight, fmt, "here")
 
 
 @FORMAT
@@ -62,6 +62,6 @@ def test_the_weight_is_left_as_it_was(fmt):
     weight = torch.randn(256, 256)
     before = weight.clone()
 
-    round_to_nearest(weight, fmt)
+    round_to_nearest(weight, fmt, "here")
 
     assert torch.equal(weight, before)
