@@ -33,7 +33,8 @@ export function tell(severity, detail) {
  */
 export async function openRuns() {
   const makers = makersIn(await app.graphToPrompt());
-  return Promise.all(makers.map(open));
+  await Promise.all(makers.map(open));
+  return makers.map(({ id }) => /** @type {{run: Run}} */ (shown.get(id)).run);
 }
 
 /**
@@ -98,14 +99,22 @@ function chosen(makers) {
   return makers.length > 1 ? makers.find(({ id }) => selected.includes(/** @type {Node} */ (nodeOf(id)))) : makers[0];
 }
 
+/** @type {Map<string, {question: number, run: Run}>} by the node's id: the answer to the latest question that was answered */
+const shown = new Map();
+let questions = 0;
+
 /** @param {Maker} maker */
 async function open(maker) {
+  const question = ++questions;
   const run = await openRun(maker);
   if (!told.has(run)) {
     told.add(run);
     run.addEventListener("finished", (event) => finished(run, /** @type {CustomEvent} */ (event).detail));
   }
-  opened.dispatchEvent(new CustomEvent("run", { detail: { run, node: nodeOf(maker.id) } }));
+  if (question > (shown.get(maker.id)?.question ?? 0)) {
+    shown.set(maker.id, { question, run });
+    opened.dispatchEvent(new CustomEvent("run", { detail: { run, node: nodeOf(maker.id) } }));
+  }
   return run;
 }
 

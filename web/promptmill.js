@@ -52,12 +52,21 @@ app.registerExtension({
   },
 });
 
+/** @type {WeakMap<Node, ReturnType<typeof makeProgress>>} */
+const progresses = new WeakMap();
+opened.addEventListener("run", (event) => {
+  const { run, node } = /** @type {CustomEvent} */ (event).detail;
+  progresses.get(node)?.follow(run);
+});
+
 /** @param {Node} node */
 function addProgress(node) {
   const progress = makeProgress(() => queueAllRows(node));
+  progresses.set(node, progress);
   addElement(node, "promptmill_progress", progress.root, PROGRESS_HEIGHT, PROGRESS_HEIGHT);
-  opened.addEventListener("run", (event) => {
-    const { run, node: its } = /** @type {CustomEvent} */ (event).detail;
-    if (its === node) progress.follow(run);
-  });
+  const { onRemoved } = node;
+  node.onRemoved = function () {
+    onRemoved?.call(this);
+    progress.follow(undefined);
+  };
 }

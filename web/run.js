@@ -4,7 +4,7 @@
 import { BATCH, ROW, setInputs, WHOLE } from "./graph.js";
 import { newPromptId, readPromptId, runPrefix } from "./prompt_id.js";
 import { cancelJobs, listJobs, queuePrompt } from "./server.js";
-import { look } from "./table.js";
+import { look, nextQuestion } from "./table.js";
 
 /** @typedef {import("./graph.js").Maker} Maker */
 /** @typedef {import("./graph.js").Prompt} Prompt */
@@ -31,6 +31,7 @@ export async function openRun(maker) {
   const found = await look(maker.table);
   const prefix = runPrefix(found.folder, [maker.type, maker.table, maker.inputs.rows_per_batch]);
   const run = runs.get(prefix) ?? new Run(prefix, maker, found.folder);
+  for (const [key, other] of runs) if (other.maker.id === maker.id && !other.isBusy) runs.delete(key);
   runs.set(prefix, run);
   run.maker = maker;
   run.update(found);
@@ -99,7 +100,7 @@ export class Run extends EventTarget {
   }
 
   /**
-   * Take over which images are done, unless an answer to a later question did.
+   * Take over which images are done, unless more is known since the question.
    *
    * @param {Look} found
    */
@@ -199,9 +200,10 @@ export class Run extends EventTarget {
    */
   ended(id, state, error) {
     const unit = this.#open.get(id);
-    if (!unit) return;
-    this.#open.delete(id);
     this.#ended.add(id);
+    if (!unit) return void this.refresh().catch(goneTable);
+    this.#open.delete(id);
+    this.#asked = nextQuestion();
     for (const job of unit.jobs) {
       if (state === "done") this.#made.add(job);
       if (state === "done" && job.state !== "done" && this.maker.type !== WHOLE) this.#count(job);

@@ -23,6 +23,9 @@ import { api } from "../../scripts/api.js";
 
 let questions = 0;
 
+/** What the next question's `asked` will be. */
+export const nextQuestion = () => questions + 1;
+
 /** @typedef {Record<string, unknown>} TableInputs the inputs of a Prompt Table */
 
 /** What is wrong with a table, and what to do. */

@@ -45,6 +45,11 @@ DROP = """
     document.elementFromPoint(x, y).dispatchEvent(new DragEvent(type, how));
 }
 """
+FEWER_FRAMES = """
+requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 50);
+cancelAnimationFrame = clearTimeout;
+"""
+"""An idle page of 60 frames a second takes a tenth of a core, and pages stay open."""
 PANEL = ".pm-panel"
 
 
@@ -59,6 +64,7 @@ class Canvas:
         self.trouble: list[str] = []
         self.refusals: set[int] = set()
         """HTTP statuses that the test provokes; the browser tells of each."""
+        context.add_init_script(FEWER_FRAMES)
         self.page = context.new_page()
         self.page.set_default_timeout(120_000)
         self.page.on("console", self._hear)
@@ -162,6 +168,24 @@ class Canvas:
             type,
         )
 
+    def change(self, type: str, name: str, value: Any) -> None:
+        """Change a value of the only node of a type, as a user does."""
+        self.page.evaluate(
+            """([type, name, value]) => {
+              const widget = app.graph.nodes.find((n) => n.type === type).widgets.find((w) => w.name === name);
+              widget.value = value;
+              widget.callback(value);
+            }""",
+            [type, name, value],
+        )
+
+    def save_draft(self) -> None:
+        """Let the frontend keep the graph for the next page."""
+        self.page.evaluate("app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()")
+        self.page.wait_for_function(
+            "folder => Object.values(localStorage).some((draft) => draft.includes(folder))", arg=self.folder
+        )
+
     def execute(self, command: str) -> None:
         self.page.evaluate("(id) => app.extensionManager.command.execute(id)", command)
 
@@ -217,8 +241,8 @@ class Canvas:
         self.wait_for(lambda: prompt_id in str(self.get("/queue")["queue_running"]))
         return lambda: self.post("/interrupt", {"prompt_id": prompt_id})
 
-    def delay(self, address: re.Pattern[str]) -> Callable[[], None]:
-        """Keep the server's next answer from there back. Gives what delivers it."""
+    def delay(self, address: re.Pattern[str]) -> tuple[list[Any], Callable[[], None]]:
+        """Keep the server's next answer from there back. Gives where it is kept, and what delivers it."""
         kept: list[Any] = []
 
         def keep(route: Any) -> None:
@@ -230,7 +254,7 @@ class Canvas:
             self.page.wait_for_timeout(500)
 
         self.page.route(address, keep, times=1)
-        return deliver
+        return kept, deliver
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
         """Wait for something outside of the page."""

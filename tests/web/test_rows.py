@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "samples"
 FOUR = "id,prompt\na,a red mug\nb,a blue vase\nc,a yellow ball\nd,a green teapot\n"
 LINE = ".pm-panel .pm-line"
 PART = re.compile("[1-3] of 4 done")
+JOBS = re.compile(r"/jobs\?status=pending,in_progress,failed$")
 REFRESH = ".pm-panel >> text=Refresh"
 
 
@@ -96,10 +97,7 @@ def test_pressing_twice_and_after_the_end_makes_nothing_twice(classic: Any) -> N
 
 def test_a_reload_in_the_middle_is_taken_up_and_makes_nothing_twice(classic: Any) -> None:
     classic.build_demo(steps=20, file="(pasted text)", text=FOUR)
-    classic.page.evaluate("app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()")
-    classic.page.wait_for_function(
-        "folder => Object.values(localStorage).some((draft) => draft.includes(folder))", arg=classic.folder
-    )
+    classic.save_draft()
     classic.open_panel()
     classic.queue_all()
     classic.wait_for_words(PART)
@@ -133,7 +131,7 @@ def test_an_answer_about_the_queue_that_comes_late_loses_nothing_queued_since(cl
     classic.build_rows(FOUR)
     classic.open_panel()
     release = classic.hold()
-    answer = classic.delay(re.compile(r"/jobs\?status=pending,in_progress,failed$"))
+    _, answer = classic.delay(JOBS)
     classic.page.click(REFRESH)
 
     classic.queue_all()
@@ -147,7 +145,7 @@ def test_an_answer_about_the_queue_that_comes_late_loses_nothing_queued_since(cl
 def test_an_answer_about_the_files_that_comes_late_takes_nothing_back(classic: Any) -> None:
     classic.build_rows(FOUR)
     classic.open_panel()
-    answer = classic.delay(re.compile("/promptmill/table$"))
+    _, answer = classic.delay(re.compile("/promptmill/table$"))
     classic.page.click(REFRESH)
     classic.queue_all()
     classic.wait_for_words("4 of 4 done")
@@ -155,6 +153,54 @@ def test_an_answer_about_the_files_that_comes_late_takes_nothing_back(classic: A
     answer()
 
     classic.wait_for_words("4 of 4 done")
+
+
+def test_an_answer_about_the_table_as_it_was_that_comes_late_is_not_shown(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.open_panel()
+    _, answer = classic.delay(re.compile("/promptmill/table$"))
+    classic.page.click(REFRESH)
+
+    classic.change("PromptmillPromptTable", "rows", "1-3")
+    classic.wait_for_words("0 of 3 done")
+    answer()
+
+    classic.wait_for_words("0 of 3 done")
+    assert classic.page.locator(LINE).count() == 3
+
+
+def test_rows_that_end_while_a_new_page_asks_for_the_queue_have_ended(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.save_draft()
+    classic.open_panel()
+    release = classic.hold()
+    classic.queue_all()
+    classic.wait_for_words("4 in the queue")
+    kept, answer = classic.delay(JOBS)
+    classic.page.reload()
+    classic.wait_until_ready()
+    classic.wait_for(lambda: kept)
+
+    release()
+    classic.wait_for(lambda: len(classic.files()) == 4)
+    classic.page.wait_for_timeout(500)
+    answer()
+
+    words = classic.page.locator(".pm-progress .pm-words").first
+    words.filter(has_text="4 of 4 done").wait_for()
+    assert "queue" not in words.inner_text()
+
+
+def test_a_node_that_was_undone_follows_nothing(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.open_panel()
+    classic.wait_for_words("0 of 4 done")
+    before = classic.page.query_selector(".pm-progress:not(.pm-panel *) .pm-words")
+
+    classic.page.evaluate("app.loadGraphData(app.graph.serialize())")
+    classic.page.wait_for_timeout(500)
+
+    assert before.inner_text() == ""
 
 
 def test_cancel_takes_back_our_prompts_and_nobody_elses(classic: Any) -> None:
@@ -394,13 +440,7 @@ def test_a_changed_table_and_another_graph_are_shown_as_they_are_now(classic: An
     classic.queue_all()
     classic.wait_for_words("4 of 4 done")
 
-    classic.page.evaluate(
-        """() => {
-          const widget = app.graph.nodes.find((n) => n.type === "PromptmillPromptTable").widgets.find((w) => w.name === "variants");
-          widget.value = 2;
-          widget.callback(2);
-        }"""
-    )
+    classic.change("PromptmillPromptTable", "variants", 2)
     classic.wait_for_words("4 of 8 done")
     assert classic.page.locator(LINE).count() == 8
 
