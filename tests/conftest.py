@@ -99,7 +99,8 @@ def free_port() -> int:
 
 
 def comfyui_command(base: Path, port: str) -> list[Any]:
-    return [comfyui_python(), "main.py", "--cpu", "--port", port, "--base-directory", base]
+    quick = ["--cpu", "--disable-api-nodes"]
+    return [comfyui_python(), "main.py", *quick, "--port", port, "--base-directory", base]
 
 
 def engine_command(base: Path, port: str) -> list[Any]:
@@ -157,9 +158,9 @@ class ServerProcess:
             self._process = None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_server() -> Iterator[Callable[..., ServerProcess]]:
-    """Start a server, ``start_server("real" | "engine" | "fake", base_folder, "--more", "options")``; killed at the end."""
+    """Start a server, ``start_server("real" | "engine" | "fake", base_folder, "--more", "options")``; killed with the module."""
     started: list[ServerProcess] = []
 
     def start(kind: str, base: Path, *options: str) -> ServerProcess:
@@ -173,7 +174,7 @@ def start_server() -> Iterator[Callable[..., ServerProcess]]:
         server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_comfyui(start_server: Callable[..., ServerProcess]) -> Callable[..., ServerProcess]:
     """Start a real ComfyUI: ``start_comfyui(base_folder, "--more", "options")``."""
     return partial(start_server, "real")
@@ -229,9 +230,12 @@ def pack_base(new_pack_base: Callable[[], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pack_server(pack_base: Path, start_comfyui: Callable[..., ServerProcess]) -> ServerProcess:
+def pack_server(pack_base: Path) -> Iterator[ServerProcess]:
     """A real ComfyUI with the node pack, one for the session."""
-    return start_comfyui(pack_base)
+    server = ServerProcess("real", pack_base)
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

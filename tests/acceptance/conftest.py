@@ -50,17 +50,15 @@ def kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(kind: str, start_server: Callable[..., Any], base: Path) -> Any:
     return start_server(kind, base)
 
 
-@pytest.fixture
-def another_server(kind: str, start_server: Callable[..., Any], base: Path) -> Iterator[Any]:
-    """A server of the same kind on the same folders."""
-    server = start_server(kind, base, *(ALONE if kind == "real" else []))
-    yield server
-    server.kill()
+@pytest.fixture(scope="module")
+def another_server(kind: str, start_server: Callable[..., Any], base: Path) -> Any:
+    """A server of the same kind on the same folders; who kills it starts it again."""
+    return start_server(kind, base, *(ALONE if kind == "real" else []))
 
 
 @pytest.fixture

@@ -154,28 +154,26 @@ def test_ctrl_c_cancels_and_the_same_command_goes_on(
 
 def test_the_server_is_killed_and_comes_back(another_server: Any, begin: Begin, products: Path) -> None:
     """Fault 10."""
-    own = another_server
     arguments = [
         "run",
         products,
         "-w",
         DEMO,
         "--server",
-        own.url,
+        another_server.url,
         *SMALL,
         "--set=KSampler.steps=10",
         "--variants",
         "2",
     ]
     process = begin(*arguments)
-    own.kill()
+    another_server.kill()
     time.sleep(1)
-    own.start()
+    another_server.start()
     output, errors = process.communicate(timeout=200)
 
     assert process.returncode == 0, output + errors
     audit(products.parent / "output" / "products", 12)
-    own.kill()
 
 
 @pytest.mark.comfyui

@@ -166,7 +166,7 @@ def real_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("comfyui")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real_comfy(start_comfyui: Callable[..., Any], real_base: Path) -> str:
     """The address of a real ComfyUI, started on the CPU."""
     url: str = start_comfyui(real_base).url

@@ -151,7 +151,7 @@ def test_whatever_may_have_arrived_is_ambiguous_and_sent_once(fake, text_to_imag
 
 
 def test_a_post_that_arrives_after_the_lookup_is_still_found_later(fake, client, text_to_image, until):
-    fake.on_post(times=1).arrive_late(0.3)
+    fake.on_post(times=1).arrive_late(1)
     prompt_id = new_id()
     with pytest.raises(Ambiguous):
         client.submit(prompt_id, text_to_image(), client_id=None)

@@ -131,7 +131,7 @@ def base(new_pack_base: Callable[[], Path]) -> Path:
     return base
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def comfy(start_comfyui: Callable[..., Any], base: Path) -> Comfy:
     return Comfy(start_comfyui(base))
 

@@ -247,7 +247,7 @@ class RealComfy:
         return reply.status_code, reply.json()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def comfyui(
     start_comfyui: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, templates: Path
 ) -> RealComfy:
@@ -266,7 +266,7 @@ def comfyui(
     return RealComfy(start_comfyui(base, "--database-url", "sqlite:///:memory:").url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def canvas(comfyui: RealComfy, browser: Any) -> Iterator[Callable[[Any], dict[str, Any]]]:
     """Load a UI graph in ComfyUI's own frontend; what it would queue (``output``) and save (``workflow``)."""
     page = browser.new_page()

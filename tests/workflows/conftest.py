@@ -101,7 +101,7 @@ class Comfy:
         return outputs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def comfyui(start_comfyui: Callable[..., Any], new_pack_base: Callable[[], Path]) -> Comfy:
     base = new_pack_base()
     for title in NAMES:
@@ -113,7 +113,7 @@ def comfyui(start_comfyui: Callable[..., Any], new_pack_base: Callable[[], Path]
     return Comfy(start_comfyui(base, "--database-url", "sqlite:///:memory:").url, base)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def canvas(comfyui: Comfy, browser: Any) -> Iterator[Callable[[Json], Json]]:
     """Load a workflow in the real frontend: what it would queue, what is not whole, and what the browser complains of."""
     requests.post(f"{comfyui.url}/settings", json={"Comfy.TutorialCompleted": True}, timeout=30)
