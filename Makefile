@@ -8,7 +8,7 @@ endif
 INSTALLED := $(VENV)/installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SEEDS ?= 200
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: install demo test lint format soak bench
 

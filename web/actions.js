@@ -34,7 +34,7 @@ export function tell(severity, detail) {
 export async function openRuns() {
   const makers = makersIn(await app.graphToPrompt());
   await Promise.all(makers.map(open));
-  return makers.map(({ id }) => /** @type {{run: Run}} */ (shown.get(id)).run);
+  return makers.flatMap(({ id }) => shown.get(id)?.run ?? []);
 }
 
 /**
@@ -88,7 +88,7 @@ export async function takeUp() {
   if (isThere(MAKERS) && (await listJobs("pending,in_progress")).length) await openRuns().catch(() => {});
 }
 
-/** A table was changed, or run by the frontend's own button: show how far its images are. A fault is shown by its node. */
+/** A table or the graph was changed, or run by the frontend's own button: show how far the images are. A fault is shown by its node. */
 export async function follow() {
   if (isThere(MAKERS)) await openRuns().catch(() => {});
 }
@@ -106,14 +106,16 @@ let questions = 0;
 /** @param {Maker} maker */
 async function open(maker) {
   const question = ++questions;
+  const node = nodeOf(maker.id);
   const run = await openRun(maker);
   if (!told.has(run)) {
     told.add(run);
     run.addEventListener("finished", (event) => finished(run, /** @type {CustomEvent} */ (event).detail));
   }
-  if (question > (shown.get(maker.id)?.question ?? 0)) {
+  if (nodeOf(maker.id) !== node) void follow();
+  else if (question > (shown.get(maker.id)?.question ?? 0)) {
     shown.set(maker.id, { question, run });
-    opened.dispatchEvent(new CustomEvent("run", { detail: { run, node: nodeOf(maker.id) } }));
+    opened.dispatchEvent(new CustomEvent("run", { detail: { run, node } }));
   }
   return run;
 }

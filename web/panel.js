@@ -84,15 +84,21 @@ function fill(container) {
     list.scrollTop = 0;
     draw();
   };
+  let asked = 0;
   const refresh = async () => {
+    const now = ++asked;
     note.textContent = "";
+    /** @type {Run[]} */
+    let found = [];
+    let problem = "";
     try {
-      runs = await openRuns();
-      note.textContent = runs.length ? "" : text("panel_empty");
+      found = await openRuns();
     } catch (error) {
-      runs = [];
-      note.textContent = /** @type {Error} */ (error).message;
+      problem = /** @type {Error} */ (error).message;
     }
+    if (now !== asked) return;
+    runs = found;
+    note.textContent = problem || (runs.length ? "" : text("panel_empty"));
     follow(runs.find((each) => each === run) ?? runs[0]);
   };
   /** @param {Event} event */

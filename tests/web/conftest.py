@@ -80,7 +80,7 @@ class Canvas:
         self.execute("Comfy.NewBlankWorkflow")
         self.page.evaluate("app.extensionManager.toast.removeAll()")
         if self.page.locator(PANEL).count():
-            self.execute("Workspace.ToggleSidebarTab.promptmill")
+            self.close_panel()
 
     def _hear(self, message: Any) -> None:
         if message.type in ("warning", "error"):
@@ -193,6 +193,10 @@ class Canvas:
         self.execute("Workspace.ToggleSidebarTab.promptmill")
         self.page.wait_for_selector(f"{PANEL} .pm-line")
 
+    def close_panel(self) -> None:
+        self.execute("Workspace.ToggleSidebarTab.promptmill")
+        self.page.wait_for_selector(PANEL, state="detached")
+
     def queue_all(self) -> None:
         self.page.click(f"{PANEL} .pm-primary")
 
@@ -241,19 +245,20 @@ class Canvas:
         self.wait_for(lambda: prompt_id in str(self.get("/queue")["queue_running"]))
         return lambda: self.post("/interrupt", {"prompt_id": prompt_id})
 
-    def delay(self, address: re.Pattern[str]) -> tuple[list[Any], Callable[[], None]]:
-        """Keep the server's next answer from there back. Gives where it is kept, and what delivers it."""
+    def delay(self, address: re.Pattern[str], times: int = 1) -> tuple[list[Any], Callable[[], None]]:
+        """Keep so many answers of the server from there back. Gives where they are kept, and what delivers them."""
         kept: list[Any] = []
 
         def keep(route: Any) -> None:
-            kept.extend((route, route.fetch()))
+            kept.append((route, route.fetch()))
 
         def deliver() -> None:
             self.wait_for(lambda: kept)
-            kept[0].fulfill(response=kept[1])
+            for route, response in kept:
+                route.fulfill(response=response)
             self.page.wait_for_timeout(500)
 
-        self.page.route(address, keep, times=1)
+        self.page.route(address, keep, times=times)
         return kept, deliver
 
     def wait_for(self, condition: Callable[[], Any]) -> None:

@@ -15,6 +15,7 @@ FOUR = "id,prompt\na,a red mug\nb,a blue vase\nc,a yellow ball\nd,a green teapot
 LINE = ".pm-panel .pm-line"
 PART = re.compile("[1-3] of 4 done")
 JOBS = re.compile(r"/jobs\?status=pending,in_progress,failed$")
+EMPTY = "app.loadGraphData({ nodes: [], links: [], version: 0.4 })"
 REFRESH = ".pm-panel >> text=Refresh"
 
 
@@ -155,6 +156,22 @@ def test_an_answer_about_the_files_that_comes_late_takes_nothing_back(classic: A
     classic.wait_for_words("4 of 4 done")
 
 
+def test_an_answer_about_the_files_takes_no_row_back_that_has_ended_since(classic: Any) -> None:
+    classic.build_demo(steps=100, file="(pasted text)", text=FOUR)
+    classic.open_panel()
+    classic.queue_all()
+    classic.wait_for_words("4 in the queue")
+    kept, answer = classic.delay(re.compile("/promptmill/table$"))
+    classic.page.click(REFRESH)
+    classic.wait_for(lambda: kept)
+    classic.wait_for_words(PART)
+    done = classic.page.locator(f"{LINE}.pm-is-done").count()
+
+    answer()
+
+    assert classic.page.locator(f"{LINE}.pm-is-done").count() >= done > 0
+
+
 def test_an_answer_about_the_table_as_it_was_that_comes_late_is_not_shown(classic: Any) -> None:
     classic.build_rows(FOUR)
     classic.open_panel()
@@ -169,19 +186,50 @@ def test_an_answer_about_the_table_as_it_was_that_comes_late_is_not_shown(classi
     assert classic.page.locator(LINE).count() == 3
 
 
-def test_rows_that_end_while_a_new_page_asks_for_the_queue_have_ended(classic: Any) -> None:
+def test_an_answer_about_another_graph_that_comes_late_is_not_shown(classic: Any) -> None:
+    classic.build({"first": ["EmptyImage", [40, 900], {}]}, [])
     classic.build_rows(FOUR)
+    classic.open_panel()
+    kept, answer = classic.delay(re.compile("/promptmill/table$"))
+    classic.page.click(REFRESH)
+    classic.wait_for(lambda: kept)
+
+    classic.page.evaluate(EMPTY)
+    classic.build_rows("id,prompt\na,a red mug\n")
+    classic.page.click(REFRESH)
+    classic.wait_for_words("0 of 1 done")
+    answer()
+
+    classic.wait_for_words("0 of 1 done")
+    assert classic.page.locator(LINE).count() == 1
+
+
+def test_an_answer_about_a_graph_that_is_gone_is_not_shown(classic: Any) -> None:
+    classic.build_rows(FOUR)
+    classic.open_panel()
+    kept, answer = classic.delay(re.compile("/promptmill/table$"))
+    classic.page.click(REFRESH)
+    classic.wait_for(lambda: kept)
+
+    classic.page.evaluate(EMPTY)
+    classic.page.wait_for_selector(LINE, state="detached")
+    answer()
+
+    assert classic.page.locator(LINE).count() == 0
+
+
+def test_rows_that_end_while_a_new_page_asks_for_the_queue_have_ended(classic: Any) -> None:
+    classic.build_demo(steps=60, file="(pasted text)", text=FOUR)
     classic.save_draft()
     classic.open_panel()
-    release = classic.hold()
     classic.queue_all()
     classic.wait_for_words("4 in the queue")
-    kept, answer = classic.delay(JOBS)
+    classic.close_panel()
+    kept, answer = classic.delay(JOBS, times=2)  # the frontend loads two graphs
     classic.page.reload()
     classic.wait_until_ready()
     classic.wait_for(lambda: kept)
 
-    release()
     classic.wait_for(lambda: len(classic.files()) == 4)
     classic.page.wait_for_timeout(500)
     answer()
@@ -444,5 +492,5 @@ def test_a_changed_table_and_another_graph_are_shown_as_they_are_now(classic: An
     classic.wait_for_words("4 of 8 done")
     assert classic.page.locator(LINE).count() == 8
 
-    classic.page.evaluate("app.loadGraphData({ nodes: [], links: [], version: 0.4 })")
+    classic.page.evaluate(EMPTY)
     classic.page.wait_for_function("!document.querySelector('.pm-panel .pm-line')")
