@@ -213,11 +213,17 @@ def rotation_group(features: int) -> int:
 
 
 def rotated(matrix: torch.Tensor, group: int) -> torch.Tensor:
-    """The columns of a matrix in groups times ConvRot's regular Hadamard matrix, which is symmetric: twice is not at all."""
+    """
+    The columns of a matrix in groups times ConvRot's regular Hadamard matrix, which is symmetric: twice is not at all.
+
+    comfy-kitchen would choose its CUDA kernel for any group, but that rotates by 256 only.
+    """
     rotate = registry.get_implementation(
-        "rotate_int8_convrot_weight", kwargs={"weight": matrix, "group_size": group}
+        "rotate_int8_convrot_weight",
+        backend=None if group == 256 else "eager",
+        kwargs={"weight": matrix, "group_size": group},
     )
-    found: torch.Tensor = rotate(matrix, group)
+    found: torch.Tensor = rotate(matrix.contiguous(), group)
     return found
 
 

@@ -26,6 +26,7 @@ WANTED = {
     "comfyui": "a real ComfyUI: set COMFYUI_PATH (and COMFYUI_PYTHON), or install one in ~/comfy/ComfyUI with a .venv",
     "chromium": "Chromium: set CHROMIUM, or install /usr/bin/chromium",
     "postgresql": "PostgreSQL's server programs (Debian: apt-get install postgresql)",
+    "gpu": "an NVIDIA card, and a PyTorch for it",
 }
 
 
@@ -52,13 +53,17 @@ def is_there(what: str) -> bool:
         return (comfyui_home() / "main.py").is_file() and comfyui_python().is_file()
     if what == "chromium":
         return chromium_path().is_file()
+    if what == "gpu":
+        return shutil.which("nvidia-smi") is not None
     return postgresql_bin() is not None
 
 
 def must_be_there(what: str) -> bool:
-    """In CI on Linux the browser and the database are installed by .ci/run; ComfyUI where it was announced."""
+    """In CI on Linux the browser and the database are installed by .ci/run; ComfyUI where it was announced; a card nowhere."""
     if what == "comfyui":
         return "COMFYUI_PATH" in os.environ
+    if what == "gpu":
+        return False
     return bool(os.environ.get("CI")) and sys.platform == "linux"
 
 
