@@ -68,7 +68,7 @@ def round_to_nearest(
     step = max(elements // columns // TILE, 1) * TILE
 
     def convert(start: int) -> Tensor:
-        exact, how = _as_rounded(weight[start : start + step].to(device, torch.float32), parameters)
+        exact, how = _as_rounded(weight[start : start + step].to(device).float(), parameters)
         with fmt.in_fp32():
             data, params = fmt.layout.quantize(exact, **how)
         for suffix, stored in fmt.layout.state_dict_tensors(data, params).items():
