@@ -200,6 +200,9 @@ class Canvas:
     def queue_all(self) -> None:
         self.page.click(f"{PANEL} .pm-primary")
 
+    def refresh(self) -> None:
+        self.page.click(f"{PANEL} >> text=Refresh")
+
     def wait_for_words(self, words: str | re.Pattern[str]) -> None:
         """Wait until the panel says so."""
         try:
@@ -245,21 +248,25 @@ class Canvas:
         self.wait_for(lambda: prompt_id in str(self.get("/queue")["queue_running"]))
         return lambda: self.post("/interrupt", {"prompt_id": prompt_id})
 
-    def delay(self, address: re.Pattern[str], times: int = 1) -> tuple[list[Any], Callable[[], None]]:
-        """Keep so many answers of the server from there back. Gives where they are kept, and what delivers them."""
+    def delay(
+        self, ask: Callable[[], object], address: re.Pattern[str], times: int = 1
+    ) -> Callable[[], None]:
+        """Let something ask the server there, and keep back so many answers; gives what delivers them."""
         kept: list[Any] = []
 
         def keep(route: Any) -> None:
             kept.append((route, route.fetch()))
 
         def deliver() -> None:
-            self.wait_for(lambda: kept)
             for route, response in kept:
                 route.fulfill(response=response)
+            self.page.unroute(address, keep)
             self.page.wait_for_timeout(500)
 
         self.page.route(address, keep, times=times)
-        return kept, deliver
+        ask()
+        self.wait_for(lambda: kept)
+        return deliver
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
         """Wait for something outside of the page."""

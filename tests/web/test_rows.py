@@ -16,7 +16,7 @@ LINE = ".pm-panel .pm-line"
 PART = re.compile("[1-3] of 4 done")
 JOBS = re.compile(r"/jobs\?status=pending,in_progress,failed$")
 EMPTY = "app.loadGraphData({ nodes: [], links: [], version: 0.4 })"
-REFRESH = ".pm-panel >> text=Refresh"
+TABLE = re.compile("/promptmill/table$")
 
 
 def our_prompts(canvas: Any) -> list[Any]:
@@ -132,22 +132,21 @@ def test_an_answer_about_the_queue_that_comes_late_loses_nothing_queued_since(cl
     classic.build_rows(FOUR)
     classic.open_panel()
     release = classic.hold()
-    _, answer = classic.delay(JOBS)
-    classic.page.click(REFRESH)
+    answer = classic.delay(classic.refresh, JOBS)
 
     classic.queue_all()
     classic.wait_for_words("4 in the queue")
     answer()
-    release()
 
+    classic.wait_for_words("4 in the queue")
+    release()
     classic.wait_for_words("4 of 4 done")
 
 
 def test_an_answer_about_the_files_that_comes_late_takes_nothing_back(classic: Any) -> None:
     classic.build_rows(FOUR)
     classic.open_panel()
-    _, answer = classic.delay(re.compile("/promptmill/table$"))
-    classic.page.click(REFRESH)
+    answer = classic.delay(classic.refresh, TABLE)
     classic.queue_all()
     classic.wait_for_words("4 of 4 done")
 
@@ -161,9 +160,7 @@ def test_an_answer_about_the_files_takes_no_row_back_that_has_ended_since(classi
     classic.open_panel()
     classic.queue_all()
     classic.wait_for_words("4 in the queue")
-    kept, answer = classic.delay(re.compile("/promptmill/table$"))
-    classic.page.click(REFRESH)
-    classic.wait_for(lambda: kept)
+    answer = classic.delay(classic.refresh, TABLE)
     classic.wait_for_words(PART)
     done = classic.page.locator(f"{LINE}.pm-is-done").count()
 
@@ -175,8 +172,7 @@ def test_an_answer_about_the_files_takes_no_row_back_that_has_ended_since(classi
 def test_an_answer_about_the_table_as_it_was_that_comes_late_is_not_shown(classic: Any) -> None:
     classic.build_rows(FOUR)
     classic.open_panel()
-    _, answer = classic.delay(re.compile("/promptmill/table$"))
-    classic.page.click(REFRESH)
+    answer = classic.delay(classic.refresh, TABLE)
 
     classic.change("PromptmillPromptTable", "rows", "1-3")
     classic.wait_for_words("0 of 3 done")
@@ -190,13 +186,11 @@ def test_an_answer_about_another_graph_that_comes_late_is_not_shown(classic: Any
     classic.build({"first": ["EmptyImage", [40, 900], {}]}, [])
     classic.build_rows(FOUR)
     classic.open_panel()
-    kept, answer = classic.delay(re.compile("/promptmill/table$"))
-    classic.page.click(REFRESH)
-    classic.wait_for(lambda: kept)
+    answer = classic.delay(classic.refresh, TABLE)
 
     classic.page.evaluate(EMPTY)
     classic.build_rows("id,prompt\na,a red mug\n")
-    classic.page.click(REFRESH)
+    classic.refresh()
     classic.wait_for_words("0 of 1 done")
     answer()
 
@@ -207,9 +201,7 @@ def test_an_answer_about_another_graph_that_comes_late_is_not_shown(classic: Any
 def test_an_answer_about_a_graph_that_is_gone_is_not_shown(classic: Any) -> None:
     classic.build_rows(FOUR)
     classic.open_panel()
-    kept, answer = classic.delay(re.compile("/promptmill/table$"))
-    classic.page.click(REFRESH)
-    classic.wait_for(lambda: kept)
+    answer = classic.delay(classic.refresh, TABLE)
 
     classic.page.evaluate(EMPTY)
     classic.page.wait_for_selector(LINE, state="detached")
@@ -225,10 +217,8 @@ def test_rows_that_end_while_a_new_page_asks_for_the_queue_have_ended(classic: A
     classic.queue_all()
     classic.wait_for_words("4 in the queue")
     classic.close_panel()
-    kept, answer = classic.delay(JOBS, times=2)  # the frontend loads two graphs
-    classic.page.reload()
+    answer = classic.delay(classic.page.reload, JOBS, times=2)  # the frontend loads two graphs
     classic.wait_until_ready()
-    classic.wait_for(lambda: kept)
 
     classic.wait_for(lambda: len(classic.files()) == 4)
     classic.page.wait_for_timeout(500)
