@@ -2,8 +2,8 @@
 
 Prompts of pairs of object and colour that the checkpoint was not trained on, each in every format from the same seed. A
 classifier says which object, colour and background it sees; PSNR compares with the images of the checkpoint as it is. ComfyUI is
-told to compute in FP8 (--supports-fp8-compute), so activations are rounded as on a card; NVFP4's are not. FP8 "calibrated" and INT8
-"Hessian" are made by the node Calibrate Model, on 16 prompts of other pairs.
+told to compute in FP8 (--supports-fp8-compute), so activations are rounded as on a card; NVFP4's are not. Those "calibrated" are made by the
+node Calibrate Model, on 16 prompts of other pairs.
 
 usage: python benchmarks/quality.py [--prompts 200]
 """
@@ -159,10 +159,9 @@ def main() -> None:
         graph["5"]["inputs"] |= {"model": ["8", 0], "steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"]}
         workflow.write_text(json.dumps(graph), encoding="utf-8")
         with server(base) as url:
-            for form, rounding in (("fp8", "nearest"), ("int8", "hessian")):
+            for form, rounding in (("fp8", "nearest"), ("fp8", "hessian"), ("int8", "hessian")):
                 print(calibrated(url, others, form, rounding), flush=True)
-                label = {"nearest": "fp8, calibrated", "hessian": "int8, Hessian"}[rounding]
-                variants[label] = (f"{form} {rounding}.safetensors", "default")
+                variants[f"{form}, calibrated, {rounding}"] = (f"{form} {rounding}.safetensors", "default")
             variants["FP8 cast, unscaled"] = (NAME, "fp8_e4m3fn")
             wanted = None
             for number, (label, (file_name, dtype)) in enumerate(variants.items()):

@@ -169,4 +169,4 @@ def _run(format: str, device: Any) -> str:
     if format not in FORMATS:
         return ""
     run = runs(format, device)
-    return f" runs {run.how} on {device}: {run.why}"
+    return f", which runs {run.how} on {device}: {run.why}"

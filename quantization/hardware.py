@@ -10,7 +10,8 @@ Capability = tuple[int, ...]
 
 AS_IT_IS = "as it is"
 FORMATS = ("fp8", "int8", "nvfp4")
-NATIVELY, EMULATED, NOT_AT_ALL = "natively", "emulated", "not at all"
+NATIVELY, BY_PYTORCH, EMULATED, NOT_AT_ALL = "natively", "by PyTorch", "emulated", "not at all"
+UNKNOWN = "not known"
 
 FP8_FROM, INT8_FROM, NVFP4_FROM = (8, 9), (7, 5), (10, 0)
 """Compute capabilities: ComfyUI's ``supports_fp8_compute`` and ``supports_nvfp4_compute``, comfy-kitchen's ``int8_linear``."""
@@ -51,7 +52,10 @@ class Run(NamedTuple):
     """How a format runs on a device."""
 
     how: str
-    """``natively``, ``emulated`` (the weights are converted back before each product) or ``not at all``."""
+    """
+    ``natively``, ``by PyTorch`` (INT8 without comfy-kitchen's kernels), ``emulated`` (the weights are converted back before each
+    product), ``not at all`` or ``not known``.
+    """
     why: str
 
 
@@ -100,12 +104,12 @@ def runs(format_name: str, device: Device) -> Run:
     """
     if device.kind == "mps":
         return Run(NOT_AT_ALL, "PyTorch has neither FP8 nor INT8 products on Apple's GPUs")
-    if format_name == "int8" and device.capability is None:
-        return Run(NATIVELY, "ComfyUI never emulates INT8; how fast it is here was not measured")
+    if device.kind != "cuda" and format_name == "int8":
+        return Run(BY_PYTORCH, "ComfyUI never emulates INT8; how fast it is here was not measured")
     if device.kind != "cuda":
         return Run(EMULATED, "native products need an NVIDIA card")
     if device.capability is None:
-        return Run(EMULATED, f"natively from {_wanted(format_name)} on; what this card has is not known")
+        return Run(UNKNOWN, f"natively from {_wanted(format_name)} on; what this card has is not known")
     needed = {"fp8": FP8_FROM, "int8": INT8_FROM, "nvfp4": NVFP4_FROM}[format_name]
     if device.capability < needed:
         how = NOT_AT_ALL if format_name == "int8" else EMULATED
@@ -141,7 +145,10 @@ def best_format(device: Device, weights: int) -> Choice:
     if device.capability >= FP8_FROM:
         return Choice("fp8", "FP8 is native here: 0.77 of BF16's time (measured, H100) and half the memory")
     if fits(weights, device):
-        return Choice(AS_IT_IS, "the model fits in 16 bits, FP8 is not native here, and INT8 is no faster")
+        return Choice(
+            AS_IT_IS,
+            "the model fits in 16 bits, FP8 is not native here, and INT8 is no faster without accelerate",
+        )
     return Choice("int8", "the model does not fit in 16 bits: INT8 is native here and takes half the memory")
 
 

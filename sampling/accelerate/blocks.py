@@ -89,10 +89,13 @@ class Blocks:
             module, shadow, [(layer, shadow.get_submodule(name)) for name, layer in layers_of(module)]
         )
 
-    def run(self, block: Block, x: torch.Tensor, given: dict[str, Any], attend: Callable[..., Any]) -> Any:
+    def run(
+        self, block: Block, x: torch.Tensor, tokens: int, given: dict[str, Any], attend: Callable[..., Any]
+    ) -> Any:
         """
         What the block's own forward returns for these arguments, one of which is x.
 
+        :param tokens: of image and text together.
         :param attend: the attention function that it calls.
         """
         with self._weights(block, x) as found:
@@ -106,7 +109,7 @@ class Blocks:
                     return call()
                 note = "; products of INT8 are timed, for about a minute" if int8 and x.is_cuda else ""
                 self._say(
-                    f"compiling for rows of {x.shape[1]} tokens, {x.shape[0]} in a batch "
+                    f"compiling for rows of {tokens} tokens, {x.shape[0]} in a batch "
                     f"(once for each kind of block and such a size{note})"
                 )
                 began = time.monotonic()

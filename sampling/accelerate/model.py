@@ -176,7 +176,8 @@ class Accelerated:
         longer, short = padded(kind, given, self._ropes)
         total = sum(longer[name].shape[1] for name in kind.streams)
         attend = attention_without(getattr(*self._attention), short, total, given.get("transformer_options"))
-        made = self._blocks.run(block, longer[kind.streams[0]], {**longer, **kind.instead}, attend)
+        given = {**longer, **kind.instead}
+        made = self._blocks.run(block, longer[kind.streams[0]], total, given, attend)
         return trimmed(kind, made, short)
 
     def _say(self, line: str, level: int = logging.INFO) -> None:

@@ -73,8 +73,8 @@ def test_auto(device, large, small):
         (RTX_3060, "emulated", "natively", "emulated"),
         (T4, "emulated", "natively", "emulated"),
         (P40, "emulated", "not at all", "emulated"),
-        (RADEON, "emulated", "natively", "emulated"),
-        (CPU, "emulated", "natively", "emulated"),
+        (RADEON, "emulated", "by PyTorch", "emulated"),
+        (CPU, "emulated", "by PyTorch", "emulated"),
         (APPLE, "not at all", "not at all", "not at all"),
     ],
     ids=lambda value: getattr(value, "name", value),
@@ -152,6 +152,7 @@ def test_what_is_not_known_is_not_guessed():
 
     assert unknown.cuda is None
     assert "natively from compute capability 8.9 (RTX 40) on" in runs("fp8", unknown).why
+    assert {runs(name, unknown).how for name in ("fp8", "int8", "nvfp4")} == {"not known"}
 
 
 def test_an_amd_card_is_none_of_nvidias():
