@@ -216,7 +216,7 @@ def rotated(matrix: torch.Tensor, group: int) -> torch.Tensor:
     """
     The columns of a matrix in groups times ConvRot's regular Hadamard matrix, which is symmetric: twice is not at all.
 
-    comfy-kitchen would choose its CUDA kernel for any group, but that rotates by 256 only.
+    comfy-kitchen would choose its CUDA kernel for any matrix, but that rotates by 256 only, and only what is contiguous.
     """
     rotate = registry.get_implementation(
         "rotate_int8_convrot_weight",

@@ -104,9 +104,9 @@ def runs(format_name: str, device: Device) -> Run:
     """
     if device.kind == "mps":
         return Run(NOT_AT_ALL, "PyTorch has neither FP8 nor INT8 products on Apple's GPUs")
-    if device.kind != "cuda" and format_name == "int8":
-        return Run(BY_PYTORCH, "ComfyUI never emulates INT8; how fast it is here was not measured")
     if device.kind != "cuda":
+        if format_name == "int8":
+            return Run(BY_PYTORCH, "ComfyUI never emulates INT8; how fast it is here was not measured")
         return Run(EMULATED, "native products need an NVIDIA card")
     if device.capability is None:
         return Run(UNKNOWN, f"natively from {_wanted(format_name)} on; what this card has is not known")
