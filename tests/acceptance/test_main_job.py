@@ -193,9 +193,9 @@ def test_a_node_that_ends_the_worker_thread(
     table.write_text(
         "id,EmptyImage.color,PromptmillTestDeadly.deadly\n1,1,false\n2,2,true\n3,3,false\n", encoding="utf-8"
     )
-    command = ["run", table, "-w", workflow, "--server", own.url, "--allow-blank", "--timeout", "3"]
+    command = ["run", table, "-w", workflow, "--server", own.url, "--allow-blank"]
 
-    ran = promptmill(*command)
+    ran = promptmill(*command, "--timeout", "3")
 
     assert ran.returncode == 3, ran.stdout + ran.stderr
     assert "does not react" in ran.stderr or "does not move" in ran.stderr

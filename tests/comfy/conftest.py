@@ -24,7 +24,7 @@ def fake() -> Iterator[FakeComfy]:
 
 @pytest.fixture
 def client(fake: FakeComfy) -> ComfyClient:
-    return ComfyClient(fake.url, timeout=5)
+    return ComfyClient(fake.url)
 
 
 @pytest.fixture

@@ -146,17 +146,19 @@ def test_a_lost_reply_is_ambiguous_and_the_prompt_is_found_by_its_id(fake, clien
 def test_whatever_may_have_arrived_is_ambiguous_and_sent_once(fake, text_to_image, misbehave):
     rule = misbehave(fake.on_post())
     with pytest.raises(Ambiguous):
-        put(ComfyClient(fake.url, timeout=0.5), text_to_image())
+        put(ComfyClient(fake.url, timeout=2), text_to_image())
     assert rule.fired == 1
 
 
 def test_a_post_that_arrives_after_the_lookup_is_still_found_later(fake, client, text_to_image, until):
-    fake.on_post(times=1).arrive_late(1)
+    under_way: list[Any] = []
+    fake.on_post(times=1).do(lambda request, proceed: under_way.append(proceed))
     prompt_id = new_id()
     with pytest.raises(Ambiguous):
         client.submit(prompt_id, text_to_image(), client_id=None)
 
     assert client.lookup(prompt_id).state is JobState.UNKNOWN
+    under_way[0]()
     until(lambda: client.lookup(prompt_id).state is JobState.DONE)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,10 @@ WORKFLOW = {
     "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
     "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "ComfyUI"}},
 }
-QUICK = WorkerSettings(timeout=1.0, poll=0.1, handover=0.5, reaction=0.5)
+PATIENT = WorkerSettings(timeout=60.0, poll=0.1, handover=30.0, reaction=30.0)
+"""For servers that come back or go on: a machine with much to do may take seconds to restart one."""
+QUICK = replace(PATIENT, timeout=2.0, handover=1.0, reaction=1.0)
+"""For servers that are given up."""
 TERMINAL = {JobState.DONE, JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED}
 
 
@@ -112,7 +115,7 @@ class Mill:
     def run(
         self,
         *fakes: FakeComfy | str,
-        settings: WorkerSettings = QUICK,
+        settings: WorkerSettings = PATIENT,
         watcher: Watcher | None = None,
         retry: frozenset[JobState] = frozenset(),
         force: bool = False,
@@ -201,6 +204,11 @@ def fake() -> Iterator[FakeComfy]:
 def other() -> Iterator[FakeComfy]:
     with FakeComfy() as fake:
         yield fake
+
+
+@pytest.fixture
+def patient() -> WorkerSettings:
+    return PATIENT
 
 
 @pytest.fixture

@@ -181,14 +181,14 @@ def test_a_restart_that_loses_the_files_makes_them_again(mill: Any, fake: FakeCo
 
 
 def test_a_dead_worker_thread_is_noticed_and_its_rows_move(
-    mill: Any, fake: FakeComfy, other: FakeComfy
+    mill: Any, fake: FakeComfy, other: FakeComfy, quick: Any
 ) -> None:
     """Fault 12 with a second server."""
     fake.seconds_per_job = other.seconds_per_job = 0.02
     mill.write(20)
     fake.on_prompt(times=1).kill_worker()
 
-    result = mill.run(fake, other)
+    result = mill.run(fake, other, settings=quick)
 
     assert result.exit_code == 0
     mill.audit(20, fakes=(fake, other))
@@ -196,12 +196,12 @@ def test_a_dead_worker_thread_is_noticed_and_its_rows_move(
 
 
 def test_a_dead_worker_thread_on_the_only_server_stops_the_run_with_a_reason(
-    mill: Any, fake: FakeComfy
+    mill: Any, fake: FakeComfy, quick: Any
 ) -> None:
     """Fault 12 alone; after a restart the same command goes on."""
     fake.on_prompt(ROW, times=1).kill_worker()
 
-    result = mill.run(fake)
+    result = mill.run(fake, settings=quick)
 
     assert result.exit_code == 3
     assert fake.url in str(result.error)
@@ -258,12 +258,12 @@ def test_a_retry_makes_no_row_that_was_not_asked_for(mill: Any, fake: FakeComfy)
 
 @pytest.mark.timeout(60)
 def test_a_job_that_ends_before_the_websocket_is_open_is_not_waited_for(
-    mill: Any, fake: FakeComfy, quick: Any
+    mill: Any, fake: FakeComfy, patient: Any
 ) -> None:
     """Its end is told to nobody; it is polled for often, not every ``poll`` seconds."""
     fake.on_request("/ws").refuse()
 
-    assert mill.run(fake, rows="1", settings=replace(quick, poll=3600.0)).exit_code == 0
+    assert mill.run(fake, rows="1", settings=replace(patient, poll=3600.0)).exit_code == 0
 
 
 def test_an_error_in_the_middle_of_a_run_is_not_reported_as_nothing_queued(
@@ -285,7 +285,7 @@ def test_an_error_in_the_middle_of_a_run_is_not_reported_as_nothing_queued(
 
 
 def test_a_server_that_fails_at_everything_but_its_work_harms_nobody(
-    mill: Any, fake: FakeComfy, other: FakeComfy
+    mill: Any, fake: FakeComfy, other: FakeComfy, quick: Any
 ) -> None:
     """It answers 500 to /free and /queue: no reason to end a run that another server goes on with."""
     mill.write(20)
@@ -295,19 +295,19 @@ def test_a_server_that_fails_at_everything_but_its_work_harms_nobody(
     fake.on_prompt(times=1).fail("torch.OutOfMemoryError", "Allocation on device")
     fake.on_prompt("number 4 of", times=1).delay(60)
 
-    assert mill.run(fake, other).exit_code == 0
+    assert mill.run(fake, other, settings=quick).exit_code == 0
     mill.audit(20, fakes=(fake, other))
 
 
 def test_a_proxy_that_answers_for_a_server_that_is_away_costs_no_row(
-    mill: Any, fake: FakeComfy, watch: Any, quick: Any
+    mill: Any, fake: FakeComfy, watch: Any
 ) -> None:
     def away(event: RunEvent) -> None:
         if event.kind == "done" and not gone:
             gone.append(fake.on_request(times=25).answer(b"bad gateway", 502))
 
     gone: list[Any] = []
-    assert mill.run(fake, watcher=watch(away), settings=replace(quick, timeout=20.0)).exit_code == 0
+    assert mill.run(fake, watcher=watch(away)).exit_code == 0
     assert gone[0].fired == 25
     mill.audit(6, fakes=(fake,))
 
@@ -419,7 +419,7 @@ def test_a_server_that_hangs_up_on_every_prompt_is_left(mill: Any, fake: FakeCom
     mill.audit(6, fakes=(fake,))
 
 
-def test_a_server_never_has_more_than_its_share_in_flight(mill: Any, fake: FakeComfy, quick: Any) -> None:
+def test_a_server_never_has_more_than_its_share_in_flight(mill: Any, fake: FakeComfy, patient: Any) -> None:
     """Not even while slow jobs are looked up, on a server that is slow to answer."""
     mill.write_workflow(lambda graph: graph["3"]["inputs"].update(steps=30))
     fake.seconds_per_job = 0.4
@@ -433,7 +433,7 @@ def test_a_server_never_has_more_than_its_share_in_flight(mill: Any, fake: FakeC
 
     fake.on_post().do(count)
 
-    assert mill.run(fake, settings=replace(quick, poll=0.02, in_flight=2)).exit_code == 0
+    assert mill.run(fake, settings=replace(patient, poll=0.02, in_flight=2)).exit_code == 0
     assert len(seen) == 6
     assert max(seen) <= 2
 
@@ -582,32 +582,34 @@ def test_a_row_that_kills_the_server_every_time_is_quarantined(mill: Any, fake: 
 
 @pytest.mark.timeout(60)
 def test_a_server_that_stays_away_hands_its_rows_over(
-    mill: Any, fake: FakeComfy, other: FakeComfy, quick: Any, watch: Any
+    mill: Any, fake: FakeComfy, other: FakeComfy, patient: Any
 ) -> None:
     """Long before it is given up for good; it comes back when the others have done its rows."""
     mill.write(20)
     other.seconds_per_job = 0.05
     fake.on_prompt(times=1).die()
 
-    assert mill.run(fake, other, settings=replace(quick, timeout=3600.0)).exit_code == 0
+    assert mill.run(fake, other, settings=replace(patient, handover=0.5)).exit_code == 0
     mill.audit(20, fakes=(fake, other))
 
 
-def test_the_only_server_stays_away_and_the_run_can_go_on_later(mill: Any, fake: FakeComfy) -> None:
+def test_the_only_server_stays_away_and_the_run_can_go_on_later(
+    mill: Any, fake: FakeComfy, quick: Any
+) -> None:
     fake.on_prompt(ROW, times=1).die()
 
-    assert mill.run(fake).exit_code == 3
+    assert mill.run(fake, settings=quick).exit_code == 3
     fake.start()
     assert mill.run(fake).exit_code == 0
     mill.audit(6, fakes=(fake,))
 
 
 def test_a_prompt_without_progress_is_cancelled_and_tried_again(
-    mill: Any, fake: FakeComfy, quick: Any
+    mill: Any, fake: FakeComfy, patient: Any
 ) -> None:
     fake.on_prompt(ROW, times=1).delay(60)
 
-    assert mill.run(fake, settings=replace(quick, timeout=0.5)).exit_code == 0
+    assert mill.run(fake, settings=replace(patient, timeout=1.0)).exit_code == 0
     mill.audit(6, fakes=(fake,))
     assert any(attempt["error_code"] == "timeout" for attempt in mill.attempts())
 
