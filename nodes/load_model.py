@@ -100,7 +100,7 @@ def loading_inputs() -> list[io.Input]:
             "accelerate",
             default=False,
             tooltip="Compile the model's blocks, with fused FP8 and INT8 products: the first image of each size "
-            "waits for the compiler, up to a minute; the others are faster. A model that cannot be compiled works as without; the log says why.",
+            "waits for the compiler, a minute or so; the others are faster. A model that cannot be compiled works as without; the log says why.",
         ),
         io.Boolean.Input(
             "verify",

@@ -62,7 +62,7 @@ def loadable(path: Path, precision: str, node_id: str) -> Loadable:
     from ..quantization.architectures import recognise
     from ..quantization.checkpoint import Checkpoint, quantization_of
     from ..quantization.formats import FORMATS as KITCHEN
-    from ..quantization.selection import select
+    from ..quantization.selection import select, size_after, weights_in_fp8
 
     source = Checkpoint(path)
     device = this_device(comfy.model_management.get_torch_device())
@@ -74,6 +74,9 @@ def loadable(path: Path, precision: str, node_id: str) -> Loadable:
         for name, count in formats.items():
             told.append(f"{count} layers in {OURS.get(name, name)}{_run(OURS.get(name, name), device)}")
         return Loadable(path, "\n".join(told))
+    if cast := weights_in_fp8(source, prefix):
+        told = [f"loaded as it is, {len(cast)} weights are in FP8 already", title]
+        return Loadable(path, "\n".join(told))
     weights = 2 * sum(math.prod(t.shape) for name, t in source.names.items() if name.startswith(prefix))
     best = best_format(device, weights)
     choice = best if precision == AUTOMATIC else Choice(precision, "as chosen")
@@ -81,14 +84,15 @@ def loadable(path: Path, precision: str, node_id: str) -> Loadable:
     if choice.format == AS_IT_IS:
         return Loadable(path, "\n".join([f"loaded as it is ({choice.why})", *better, title]))
     try:
-        select(source, path.name, KITCHEN[choice.format], ())
+        _, layers = select(source, path.name, KITCHEN[choice.format], ())
         if architecture is None:
             _check_known(source, prefix, path.name)
     except CheckpointError as error:
         if precision != AUTOMATIC:
             raise
         return Loadable(path, f"loaded as it is, {error.message}\n{title}")
-    converted, report = _converted(path, source, choice.format, Teller(node_id))
+    size = size_after(source, layers, KITCHEN[choice.format])
+    converted, report = _converted(path, source, choice.format, size, Teller(node_id))
     run = runs(choice.format, device)
     told = [
         f"loaded as {choice.format} ({choice.why}), runs {run.how} here",
@@ -143,7 +147,7 @@ class Teller:
             say(text, self._node_id)
 
 
-def _converted(path: Path, source: Any, format: str, teller: Teller) -> tuple[Path, str]:
+def _converted(path: Path, source: Any, format: str, size: int, teller: Teller) -> tuple[Path, str]:
     from ..quantization.convert import Recipe, convert
     from ..quantization.formats import FORMATS as KITCHEN
 
@@ -161,7 +165,8 @@ def _converted(path: Path, source: Any, format: str, teller: Teller) -> tuple[Pa
         }
 
     cache = Cache(cache_folder())
-    found, entry = cache.get(path, {"format": format}, make, in_use=set(LOADED.values()), tick=teller)
+    in_use = set(LOADED.values())
+    found, entry = cache.get(path, {"format": format}, make, size=size, in_use=in_use, tick=teller)
     return found, entry.report["text"]
 
 

@@ -6,7 +6,9 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-PREFIXES = ("model.diffusion_model.", "")
+PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
+LEAST, ELSE = 6, "model."
+"""So many tensors a prefix has; where none has, the diffusion model is under this one, else it has none."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,7 @@ ARCHITECTURES = (
         r"(layers|context_refiner|noise_refiner)\.\d+\.",
         kept=r"adaLN_modulation",
     ),
-    # A third of SD3.5-large is adaLN. Rounded or kept, images are as near: 20 of the demo checkpoint, median PSNR 31.7 and 30.6 dB in
-    # FP8, 43.5 and 42.1 dB in INT8.
+    # A third of SD3.5-large is adaLN; rounded or kept, images are as near (docs/quantization.md).
     Architecture(
         "sd3",
         ("joint_blocks.0.context_block.attn.qkv.weight",),
@@ -73,7 +74,7 @@ ARCHITECTURES = (
 )
 
 REPEATED_BLOCK = re.compile(r"(?:^|\.)\d+\.")
-NOT_LINEAR = re.compile(r"emb|norm", re.IGNORECASE)
+NOT_LINEAR = re.compile(r"emb|norm|moe\.gate$", re.IGNORECASE)
 MODULATION = re.compile(r"adaln|(?:^|[._])mod(?!el|ule)", re.IGNORECASE)
 READ_FOR_SIZES = re.compile(
     r"transformer_blocks\.0\.attn2\.to_k$|layers\.0\.self_attn\.to_qkv$|down_blocks\.1\.0\.channelwise\.0$"
@@ -83,11 +84,19 @@ READ_FOR_SIZES = re.compile(
 
 def recognise(names: Collection[str]) -> tuple[Architecture | None, str]:
     """The architecture of a checkpoint's tensors, None when unknown, and the prefix of its diffusion model."""
-    for prefix in PREFIXES:
-        for architecture in ARCHITECTURES:
-            if all(prefix + name in names for name in architecture.known_by):
-                return architecture, prefix
-    return None, next(prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in names))
+    prefix = _prefix_of(names)
+    for architecture in ARCHITECTURES:
+        if all(prefix + name in names for name in architecture.known_by):
+            return architecture, prefix
+    return None, prefix
+
+
+def _prefix_of(names: Collection[str]) -> str:
+    """As ComfyUI finds it (0.33: model_detection.py, unet_prefix_from_state_dict)."""
+    counts = {prefix: sum(name.startswith(prefix) for name in names) for prefix in PREFIXES}
+    most = max(PREFIXES, key=lambda prefix: counts[prefix])
+    prefix = most if counts[most] >= LEAST else ELSE
+    return prefix if any(name.startswith(prefix) for name in names) else ""
 
 
 def may_be_linear(layer: str) -> bool:

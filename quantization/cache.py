@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +16,12 @@ from typing import Any
 
 from ..errors import CheckpointError, OutputError
 from ..files import put_in_place, stage
-from .journal import CONVERSION, files_of, locked, remove_part
+from .journal import CONVERSION, files_of, locked
 
 LIMIT = 50.0
 """GB, unless the environment variable PROMPTMILL_CACHE_SIZE says otherwise."""
 HASHES, LOCK = "hashes.json", "lock"
-PARTS = "*.*.????????.safetensors.part"
+FILES = "*.*.????????.safetensors"
 LONGEST = 255
 """Bytes of a file's name, the longest that is written included."""
 BLOCK = 1 << 22
@@ -41,6 +42,15 @@ class Entry:
     """Bytes."""
     report: dict[str, Any]
     """Of the conversion."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What a conversion has written that runs, or was stopped: then the same choice goes on from it."""
+
+    name: str
+    size: int
+    """Bytes."""
 
 
 class Cache:
@@ -65,6 +75,7 @@ class Cache:
         recipe: dict[str, Any],
         make: Callable[[Path], dict[str, Any]],
         *,
+        size: int = 0,
         in_use: Collection[Path] = (),
         tick: Callable[[str, float], None] = lambda what, share: None,
     ) -> tuple[Path, Entry]:
@@ -73,6 +84,7 @@ class Cache:
 
         :param recipe: what the result depends on beside source and versions, with ``format``.
         :param make: writes the file, as a whole or not at all, and returns its report.
+        :param size: of the file to be made, in bytes: for so many, old files go first.
         :param in_use: files that stay even where the limit is passed.
         :param tick: told of hashing (the share that is done) and of waiting for another process; what it raises ends both.
         :raises OutputError: the folder cannot be used.
@@ -84,81 +96,63 @@ class Cache:
             entry = self._find(key)
             if entry is None:
                 with self._alone(lambda: tick("waiting for another process", 0)):
-                    entry = self._find(key) or self._make(source, recipe["format"], key, make)
+                    entry = self._find(key) or self._make(source, recipe["format"], key, make, size, in_use)
             path = self.folder / entry.name
             os.utime(_record_of(path))
             self.shrink(self.limit, {path, *in_use})
         return path, entry
 
+    def files(self) -> list[Entry | Leftover]:
+        """All that counts: the files that are whole, then what conversions left."""
+        return [*self.entries(), *self.leftovers()]
+
     def entries(self) -> list[Entry]:
         """The files that are whole, the one that was used last first."""
         paths = [path.with_suffix("") for path in self.folder.glob("*.safetensors.json")]
         found = (entry for path in paths if (entry := self._whole(path)))
-        return sorted(found, key=self.last_used, reverse=True)
+        return sorted(found, key=lambda entry: self.last_used(entry.name), reverse=True)
 
-    def parts(self) -> list[Entry]:
-        """What conversions have written so far that run, or were stopped and would go on."""
+    def leftovers(self) -> list[Leftover]:
+        """Files in the making, and files without a sound record, as they are when a process is killed between the two."""
         found = []
-        for path in self.folder.glob(PARTS):
+        for path in (*self.folder.glob(f"{FILES}.part"), *self.folder.glob(FILES)):
             with suppress(FileNotFoundError):  # it is done since
-                found.append(Entry(path.name, "", "", "part", path.stat().st_size, {}))
+                if not self._whole(path):
+                    found.append(Leftover(path.name, path.stat().st_size))
         return found
 
-    def last_used(self, entry: Entry) -> float:
+    def last_used(self, name: str) -> float:
         """Seconds since the epoch; 0 where it is gone."""
-        path = self.folder / entry.name
-        with suppress(FileNotFoundError):
-            return (path if entry.format == "part" else _record_of(path)).stat().st_mtime
+        path = self.folder / name
+        for told_by in (_record_of(path), path):
+            with suppress(FileNotFoundError):
+                return told_by.stat().st_mtime
         return 0.0
 
-    def remove(self, name: str) -> Entry:
+    def remove(self, name: str) -> Entry | Leftover:
         """
         Remove a converted file, or what a stopped conversion left. Returns what it was.
 
         :raises CheckpointError: there is no such file in this cache, or another program holds it open.
         """
-        entry = next((entry for entry in (*self.entries(), *self.parts()) if entry.name == name), None)
-        if entry is None:
+        found = next((found for found in self.files() if found.name == name), None)
+        if found is None:
             raise CheckpointError(
                 "there is no such file in the cache", value=name, hint="promptmill cache lists them"
             )
-        path = self.folder / entry.name
-        try:
-            if entry.format != "part":
-                path.unlink()
-                _record_of(path).unlink()
-            elif not remove_part(path.with_suffix("")):
-                raise CheckpointError(
-                    "a conversion is writing this file", where=str(path), hint="wait until it is done"
-                )
-        except PermissionError as error:
-            raise CheckpointError(
-                "the file cannot be removed",
-                where=str(path),
-                hint="stop the ComfyUI that has it loaded; the folder has to be writable",
-            ) from error
-        return entry
+        with self._usable(), self._lock() as ours:
+            self._remove(found, ours)
+        return found
 
-    def shrink(self, limit: float, keep: Collection[Path] = ()) -> list[Entry]:
+    def shrink(self, limit: float, keep: Collection[Path] = ()) -> list[Entry | Leftover]:
         """
         Remove what was used the longest ago, stopped conversions too, until the rest takes at most ``limit`` GB.
 
         :param limit: -1 removes even what takes no bytes.
         :return: what was removed.
         """
-        entries, removed = sorted([*self.entries(), *self.parts()], key=self.last_used), []
-        size = sum(entry.size for entry in entries)
-        for entry in entries:
-            if size <= limit * 1e9:
-                break
-            if self.folder / entry.name in keep:
-                continue
-            try:
-                removed.append(self.remove(entry.name))
-            except CheckpointError:
-                continue
-            size -= entry.size
-        return removed
+        with self._usable(), self._lock() as ours:
+            return self._shrink(limit * 1e9, keep, ours)
 
     def digest(self, source: Path, tick: Callable[[float], None] = lambda share: None) -> str:
         """
@@ -191,15 +185,66 @@ class Cache:
                     return entry
         return None
 
-    def _make(self, source: Path, format: str, key: str, make: Callable[[Path], dict[str, Any]]) -> Entry:
+    def _make(
+        self,
+        source: Path,
+        format: str,
+        key: str,
+        make: Callable[[Path], dict[str, Any]],
+        size: int,
+        in_use: Collection[Path],
+    ) -> Entry:
         end = f".{format}.{key[:8]}.safetensors"
         longest = LONGEST - len(files_of(Path(end))[1].name)
         path = self.folder / (source.stem.encode()[:longest].decode(errors="ignore") + end)
         path.unlink(missing_ok=True)
+        part, _ = files_of(path)
+        taken = {found.name: found.size for found in self.files()}
+        more = size - taken.get(part.name, 0)
+        missing = more - shutil.disk_usage(self.folder).free
+        self._shrink(min(self.limit * 1e9 - more, sum(taken.values()) - missing), {part, *in_use}, ours=True)
         report = make(path)
         entry = Entry(path.name, key, str(source), format, path.stat().st_size, report)
         _write(_record_of(path), asdict(entry))
         return entry
+
+    def _shrink(self, limit: float, keep: Collection[Path], ours: bool) -> list[Entry | Leftover]:
+        """:param limit: bytes."""
+        found = sorted(self.files(), key=lambda found: self.last_used(found.name))
+        size = sum(each.size for each in found)
+        removed: list[Entry | Leftover] = []
+        for each in found:
+            if size <= limit:
+                break
+            if self.folder / each.name in keep:
+                continue
+            try:
+                self._remove(each, ours)
+            except CheckpointError:
+                continue
+            removed.append(each)
+            size -= each.size
+        return removed
+
+    def _remove(self, found: Entry | Leftover, ours: bool) -> None:
+        """:param ours: this process alone may convert."""
+        path = self.folder / found.name
+        if isinstance(found, Leftover) and not ours:
+            raise CheckpointError(
+                "a conversion may be writing this file", where=str(path), hint="wait until it is done"
+            )
+        made = [path, _record_of(path)]
+        if isinstance(found, Leftover):
+            made += files_of(path.with_suffix("") if path.suffix == ".part" else path)
+        try:
+            for each in made:
+                each.unlink(missing_ok=True)
+        except PermissionError as error:
+            raise CheckpointError(
+                "the file cannot be removed",
+                where=str(path),
+                hint="stop the ComfyUI that has it loaded; the folder has to be writable",
+            ) from error
 
     def _whole(self, path: Path) -> Entry | None:
         try:
@@ -223,11 +268,19 @@ class Cache:
     def _alone(self, wait: Callable[[], None]) -> Iterator[None]:
         """One process converts at a time; ``wait`` is called while another one does."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            with self._lock() as ours:
+                if ours:
+                    yield
+                    return
+            wait()
+            time.sleep(WAIT)
+
+    @contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Whether no other process converts; then none does until this is left."""
         with (self.folder / LOCK).open("ab") as file:
-            while not locked(file):
-                wait()
-                time.sleep(WAIT)
-            yield
+            yield locked(file)
 
 
 def _record_of(path: Path) -> Path:

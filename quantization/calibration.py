@@ -45,8 +45,9 @@ class Moments:
             self.training_tokens += len(tokens)
 
     def held_out_error(self, found: Tensor, wanted: Tensor) -> float:
-        """Relative error of the held-out outputs with the weight ``found``: the root of tr(D H D^T) / tr(W H W^T)."""
-        return float((_energy(found - wanted, self.held_out) / _energy(wanted, self.held_out)).sqrt())
+        """Relative error of the held-out outputs with the weight ``found``: the root of tr(D H D^T) / tr(W H W^T); 0 of none."""
+        whole = _energy(wanted, self.held_out).clamp_min(torch.finfo(torch.float32).tiny)
+        return float((_energy(found - wanted, self.held_out) / whole).sqrt())
 
 
 class ActivationStatistics:

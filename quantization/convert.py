@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
-from .architectures import PREFIXES, Architecture
+from .architectures import Architecture, recognise
 from .checkpoint import Checkpoint, Source, buffer_of, name_of
 from .formats import Quantized, relative_error
 from .journal import CONVERSION, Journal
@@ -116,7 +116,7 @@ def convert(
         ],
         seconds=time.monotonic() - began,
         converted=converted,
-        whole=len({name.startswith(PREFIXES[0]) for name in source.names}) == 2,
+        whole=not all(name.startswith(recognise(source.names)[1]) for name in source.names),
     )
 
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from .calibration import Moments
-from .formats import Format, Quantized, rotated
+from .formats import E4M3_MAX, Format, Quantized, rotated
 
 BLOCK = 128
 """Columns whose errors are passed on to the rest at once."""
 DAMPING = 0.01
 """Of the mean of the Hessian's diagonal, added to it."""
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Added where all inputs were 0."""
 
 Grid = Callable[[Tensor], Tensor]
 
@@ -93,7 +95,7 @@ def _inverse_root(hessian: Tensor) -> Tensor:
     """The upper Cholesky factor of the damped Hessian's inverse, in fp64 where fp32 does not suffice."""
     hessian = hessian.clone()
     diagonal = hessian.diagonal()
-    diagonal += DAMPING * diagonal.mean()
+    diagonal += (DAMPING * diagonal.mean()).clamp_min(SMALLEST)
     try:
         return _cholesky_of_inverse(hessian)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
@@ -107,7 +109,7 @@ def _cholesky_of_inverse(matrix: Tensor) -> Tensor:
 
 
 def _to_e4m3(weight: Tensor) -> Tensor:
-    return weight.clamp(-448, 448).to(torch.float8_e4m3fn).float()
+    return weight.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn).float()
 
 
 def _to_int8(weight: Tensor) -> Tensor:

@@ -80,12 +80,10 @@ class Advice:
     """Bytes of weights and that batch; where they do not fit, ComfyUI streams weights through what is there."""
 
 
-def this_device(device: Any = None) -> Device:
-    """What PyTorch tells of a device; of the current one where none is given."""
+def this_device(device: Any) -> Device:
+    """What PyTorch tells of a ``torch.device``."""
     import torch
 
-    if device is None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type != "cuda":
         return Device(device.type, device.type, 0)
     properties = torch.cuda.get_device_properties(device)
@@ -107,6 +105,10 @@ def runs(format_name: str, device: Device) -> Run:
     if device.kind != "cuda":
         if format_name == "int8":
             return Run(BY_PYTORCH, "ComfyUI never emulates INT8; how fast it is here was not measured")
+        if format_name == "fp8" and device.kind == "rocm":
+            return Run(
+                UNKNOWN, "natively on AMD's gfx1200, gfx1201 and gfx950, by ComfyUI; not measured here"
+            )
         return Run(EMULATED, "native products need an NVIDIA card")
     if device.capability is None:
         return Run(UNKNOWN, f"natively from {_wanted(format_name)} on; what this card has is not known")

@@ -39,7 +39,12 @@ class Journal:
         self._target = target
         self._fingerprint = fingerprint
         self._lines = self.path.open("a+b", buffering=0)
-        if not locked(self._lines) or not os.fstat(self._lines.fileno()).st_nlink:
+        try:
+            free = locked(self._lines)
+        except OSError:
+            _remove(self._lines, self.path)
+            raise
+        if not free or not os.fstat(self._lines.fileno()).st_nlink:
             self._lines.close()
             raise OutputError(
                 "another process is writing this file", where=str(target), hint="wait until it is done"
@@ -125,21 +130,6 @@ def files_of(target: Path) -> tuple[Path, Path]:
     return target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.jsonl")
 
 
-def remove_part(target: Path) -> bool:
-    """
-    Remove what a stopped conversion left; False where one is writing it.
-
-    :raises OSError: the files cannot be removed.
-    """
-    part, path = files_of(target)
-    with path.open("ab") as lines:
-        if not locked(lines):
-            return False
-        part.unlink(missing_ok=True)
-        _remove(lines, path)
-    return True
-
-
 def _remove(lines: BinaryIO, path: Path) -> None:
     """Remove a journal, then give up its lock; Windows, which removes no open file, the other way round."""
     if sys.platform == "win32":
@@ -163,7 +153,7 @@ if sys.platform == "win32":
         file.seek(1 << 30)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
+        except PermissionError:
             return False
         return True
 
@@ -171,9 +161,13 @@ else:
     import fcntl
 
     def locked(file: BinaryIO) -> bool:
-        """Lock a file for this process, until it is closed; False where another process has it."""
+        """
+        Lock a file for this process, until it is closed; False where another process has it.
+
+        :raises OSError: this file system has no locks.
+        """
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
         return True

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import CheckpointError
-from .architectures import READ_FOR_SIZES, Architecture, is_modulation, may_be_linear, recognise
+from .architectures import PREFIXES, READ_FOR_SIZES, Architecture, is_modulation, may_be_linear, recognise
 from .checkpoint import Source, TensorInfo, quantization_of
 from .formats import FORMATS, Format
 
 WEIGHT = ".weight"
 FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-DIFFUSERS = (
+CUT_WHEN_LOADED = (
     ("joint_transformer_blocks.0.attn.add_k_proj.weight",),
     ("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias"),
     ("noise_refiner.0.attention.norm_k.weight",),
     ("x_embedder.weight", "transformer_blocks.0.attn.to_q.weight"),
     ("transformer_blocks.0.attn.add_q_proj.weight", "pos_embed.proj.weight"),
     ("conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"),
+    ("core.pixel_embedder.proj.weight",),
 )
-"""Tensors of files that ComfyUI renames, cuts and joins when it loads them (0.33: model_detection.py, sd.py)."""
+"""Tensors of files whose weights ComfyUI cuts and joins when it loads them (0.33: model_detection.py, sd.py, supported_models.py)."""
 LORA = re.compile(r"\.(lora_(up|down|[AB])|lora\.(up|down))\.")
 PART = re.compile(r"-(\d{5})-of-(?!00001)(\d{5})\.[^/\\]*$")
 OTHERS = {
@@ -167,7 +168,7 @@ def _check(source: Source, where: str, prefix: str, architecture: Architecture |
             hint="take the model as one file, or join its parts",
         )
     for what, known in OTHERS.items():
-        if not prefix and (found := next(filter(known.match, source.names), None)):
+        if prefix not in PREFIXES and (found := next(filter(known.match, source.names), None)):
             raise CheckpointError(
                 f"this is {what}; ComfyUI's loaders of diffusion models do not take it",
                 where=where,
@@ -182,26 +183,19 @@ def _check(source: Source, where: str, prefix: str, architecture: Architecture |
             where=where,
             hint="load it as it is, or convert the BF16 file of this model",
         )
-    eighth = [
-        name
-        for name, info in source.names.items()
-        if name.startswith(prefix)
-        and len(info.shape) == 2
-        and info.dtype.itemsize == 1
-        and info.dtype.is_floating_point
-    ]
-    if eighth:
+    if cast := weights_in_fp8(source, prefix):
         raise CheckpointError(
-            f"{len(eighth)} weights were cast to FP8 without scales, so what they lost is lost",
+            f"{len(cast)} weights are in FP8 already, so what they lost is lost",
             where=where,
-            value=eighth[0],
+            value=cast[0],
             hint="convert the BF16 file of this model",
         )
     if architecture is None and any(
-        all(prefix + name in source.names for name in known) for known in DIFFUSERS
+        all(prefix + name in source.names for name in known) for known in CUT_WHEN_LOADED
     ):
         raise CheckpointError(
-            "this file is in diffusers' format: ComfyUI cuts and joins its weights, which quantized ones do not survive",
+            "this file is in the format of diffusers or of the model's makers: ComfyUI cuts and joins its weights, "
+            "which quantized ones do not survive",
             where=where,
             hint="take the file for ComfyUI, or load this one there and save it with the node ModelSave",
         )
@@ -209,6 +203,18 @@ def _check(source: Source, where: str, prefix: str, architecture: Architecture |
         raise CheckpointError(
             "this is a LoRA", where=where, hint="convert the model, then load the LoRA on it"
         )
+
+
+def weights_in_fp8(source: Source, prefix: str) -> list[str]:
+    """The diffusion model's matrices in FP8, as files have them whose weights were only cast."""
+    return [
+        name
+        for name, info in source.names.items()
+        if name.startswith(prefix)
+        and len(info.shape) == 2
+        and info.dtype.itemsize == 1
+        and info.dtype.is_floating_point
+    ]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -30,6 +30,9 @@ HINTS = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "choose another folder: a part of this path is a file",
     errno.EEXIST: "choose another folder: a part of this path is a file",
+    **dict.fromkeys(
+        (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP), "choose a folder on a disk that can lock files"
+    ),
     errno.EISDIR: "choose another name: what would be written beside it is a folder",
 }
 

@@ -166,7 +166,8 @@ class Calibration:
         check_before(source, target, overwrite, size)
         temporary = folder_paths.get_temp_directory()
         if by_hessian:
-            check_space(Path(temporary), size)
+            one_disk = Path(temporary).stat().st_dev == target.parent.stat().st_dev
+            check_space(Path(temporary), size * (1 + one_disk))
         network = self.model.model.diffusion_model
         layers = {layer.name: network.get_submodule(layer.name) for layer in selected if not layer.why_kept}
         del source  # which holds the weights where they are now

@@ -40,7 +40,7 @@ def cache(
     json: JsonOption = False,
 ) -> int:
     """List the checkpoints that ComfyUI's loaders converted and keep; or remove some."""
-    from ...quantization.cache import Cache
+    from ...quantization.cache import Cache, Entry
 
     output = Output(json=json)
     if folder and not folder.is_dir():
@@ -51,26 +51,19 @@ def cache(
     removed = [found.remove(name) for name in remove]
     if clear or limit is not None:
         removed += found.shrink(-1 if clear else limit or 0)
-    entries = [*found.entries(), *found.parts()]
-    for entry in removed or entries:
-        used = "removed" if removed else f"{datetime.fromtimestamp(found.last_used(entry)):%Y-%m-%d %H:%M}"
-        output.result(
-            f"{entry.size / 1e9:6.2f} GB  {entry.format:5}  {used}  {entry.name}  "
-            + (
-                f"from {entry.source}"
-                if entry.source
-                else "not done: the same choice goes on, where none runs"
-            ),
-            {
-                "name": entry.name,
-                "source": entry.source,
-                "format": entry.format,
-                "size": entry.size,
-                "used": used,
-            },
+    files = found.files()
+    for file in removed or files:
+        used = (
+            "removed" if removed else f"{datetime.fromtimestamp(found.last_used(file.name)):%Y-%m-%d %H:%M}"
         )
-    size = sum(entry.size for entry in entries) / 1e9
-    output.talk(f"{found.folder}: {len(entries)} files, {size:.2f} of {found.limit:g} GB")
+        source, format = (file.source, file.format) if isinstance(file, Entry) else ("", "part")
+        output.result(
+            f"{file.size / 1e9:6.2f} GB  {format:5}  {used}  {file.name}  "
+            + (f"from {source}" if source else "not done: the same choice goes on, where none runs"),
+            {"name": file.name, "source": source, "format": format, "size": file.size, "used": used},
+        )
+    size = sum(file.size for file in files) / 1e9
+    output.talk(f"{found.folder}: {len(files)} files, {size:.2f} of {found.limit:g} GB")
     return 0
 
 

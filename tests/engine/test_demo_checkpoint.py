@@ -107,6 +107,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
             yield engine.url
 
 
+@pytest.mark.timeout(900)
 def test_pictures_of_pairs_it_never_saw_show_what_the_prompt_says(
     url: str, judge: Judge, tmp_path: Path
 ) -> None:

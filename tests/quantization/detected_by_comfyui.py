@@ -1,6 +1,6 @@
 """Runs with ComfyUI's Python: what it takes a file for, before and after quantization, by the shapes of real models.
 
-On stdin a JSON list of [model, format]; a JSON object a line for each. Nothing is computed: all tensors are on the meta device.
+On stdin a JSON list of [model, format], null for all models of ComfyUI's list; a JSON object a line for each. Nothing is computed: all tensors are on the meta device.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ comfy.cli_args.args.cpu = True
 import comfy.supported_models as supported  # noqa: E402
 import torch  # noqa: E402
 from comfy import model_detection  # noqa: E402
+from comfy.ops import CastWeightBiasOp  # noqa: E402
 
 from promptmill.quantization.checkpoint import TensorInfo  # noqa: E402
 from promptmill.quantization.formats import FORMATS  # noqa: E402
@@ -119,6 +120,7 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "ernie-image": (supported.ErnieImage, {"image_model": "ernie", "num_layers": 2}),
 }
+"""Those whose sizes ComfyUI does not list itself."""
 
 
 class OnlyNames:
@@ -131,25 +133,29 @@ class OnlyNames:
 
 
 @cache
-def tensors_of(model: str) -> dict[str, torch.Tensor]:
-    build, config = MODELS[model]
-    kind = build(config)
-    kind.set_inference_dtype(torch.bfloat16, None)
+def network_of(kind: Any, config: str) -> torch.nn.Module:
+    model = kind(json.loads(config))
+    model.set_inference_dtype(torch.bfloat16, None)
     with torch.device("meta"):
-        network = kind.get_model({}, "", device=torch.device("meta")).diffusion_model
-    return network.state_dict()
+        return model.get_model({}, "", device=torch.device("meta")).diffusion_model
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether ComfyUI chooses its class by the layer's format."""
+    return isinstance(module, CastWeightBiasOp) and type(module).__name__ == "Linear"
 
 
 def detected(tensors: dict[str, torch.Tensor]) -> tuple[str, str]:
-    config = model_detection.detect_unet_config(tensors, "")
+    config = model_detection.detect_unet_config(tensors, "") or {}
     found = model_detection.model_config_from_unet_config(config, tensors)
     return type(found).__name__, repr(config)
 
 
-def look(model: str, form: str) -> dict[str, Any]:
-    before = tensors_of(model)
+def look(kind: Any, config: dict[str, Any], form: str) -> dict[str, Any]:
+    network = network_of(kind, json.dumps(config))
+    before, modules = network.state_dict(), dict(network.named_modules())
     after = dict(before)
-    _, layers = select(OnlyNames(before), model, FORMATS[form], ())
+    _, layers = select(OnlyNames(before), kind.__name__, FORMATS[form], ())
     quantized = [layer for layer in layers if not layer.why_kept]
     for layer in quantized:
         for part, (dtype, shape) in FORMATS[form].plan(layer.info.shape).items():
@@ -157,12 +163,25 @@ def look(model: str, form: str) -> dict[str, Any]:
     return {
         "before": detected(before),
         "after": detected(after),
-        "expected": MODELS[model][0].__name__,
+        "expected": kind.__name__,
+        "not linear": [layer.name for layer in quantized if not is_linear(modules[layer.name])],
         "share": sum(layer.info.nbytes for layer in quantized)
         / sum(layer.info.nbytes for layer in layers if len(layer.info.shape) == 2),
     }
 
 
+def look_at_listed(form: str) -> dict[str, Any]:
+    """All models that ComfyUI can build from what it lists of them."""
+    found = {}
+    for kind in supported.models:
+        try:
+            network_of(kind, json.dumps(kind.unet_config))
+        except (TypeError, KeyError, RuntimeError, AssertionError):
+            continue
+        found[kind.__name__] = look(kind, kind.unet_config, form)
+    return found
+
+
 logging.disable(logging.ERROR)
-for case in json.load(sys.stdin):
-    print(json.dumps(look(*case)), flush=True)
+for model, form in json.load(sys.stdin):
+    print(json.dumps(look(*MODELS[model], form) if model else look_at_listed(form)), flush=True)

@@ -10,14 +10,15 @@ BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=BY_NAME)
-@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "model.model.", "net.", "model."])
 def test_known_by_its_names(architecture, prefix):
-    names = {prefix + name for name in architecture.known_by} | {"vae.decoder.conv_in.weight"}
-    assert recognise(names) == (architecture, prefix)
+    names = {f"{prefix}{block}.fc.weight" for block in range(6)} | {"vae.decoder.conv_in.weight"}
+    assert recognise(names) == (None, prefix)
+    assert recognise(names | {prefix + name for name in architecture.known_by}) == (architecture, prefix)
 
 
-def test_unknown():
-    assert recognise({"blocks.0.fc.weight"}) == (None, "")
+def test_nothing_is_known_of_nothing():
+    assert recognise({}) == (None, "")
 
 
 @pytest.mark.parametrize(

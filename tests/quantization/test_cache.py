@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import textwrap
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 
 from promptmill.errors import CheckpointError, OutputError
 from promptmill.quantization import cache as cache_module
 from promptmill.quantization.cache import Cache
-from promptmill.quantization.journal import Journal
+from promptmill.quantization.journal import locked
 
 FP8, INT8 = {"format": "fp8"}, {"format": "int8"}
 
@@ -317,10 +319,74 @@ def test_what_a_stopped_conversion_left_counts_and_goes_first(cache, part):
     assert len(cache.entries()) == 1
 
 
-def test_what_a_conversion_is_writing_stays(cache, part):
-    with Journal(part.with_suffix(""), "running") as running:
-        removed = cache.shrink(-1)
-        running.finish()
+def test_what_another_process_may_be_writing_stays(cache, part):
+    with (cache.folder / "lock").open("ab") as file:
+        assert locked(file)
 
-    assert [entry.format for entry in removed] == ["fp8"]
-    assert part.with_suffix("").exists()
+        assert [entry.format for entry in cache.shrink(-1)] == ["fp8"]
+        with pytest.raises(CheckpointError, match="may be writing"):
+            cache.remove(part.name)
+
+    assert part.exists()
+
+
+def test_a_process_killed_before_it_has_noted_its_file_leaves_one_that_is_counted(
+    cache, source, make, monkeypatch
+):
+    path, _ = cache.get(source, FP8, make)
+    path.with_name(f"{path.name}.json").unlink()
+
+    assert [(found.name, found.size) for found in cache.leftovers()] == [(path.name, 1000)]
+    assert [found.name for found in cache.shrink(-1)] == [path.name]
+    assert not path.exists()
+
+
+def test_room_is_made_before_a_conversion(tmp_path, source, make):
+    cache = Cache(tmp_path / "cache", limit=2500 / 1e9)
+    a, b = (use(cache, source, name, make, seconds) for seconds, name in enumerate("ab", 1000))
+    there = []
+
+    def look(target):
+        there.append([path.exists() for path in (a, b)])
+        return make(target)
+
+    cache.get(source, FP8, look, size=1000)
+
+    assert there == [[False, True]]
+
+
+def test_a_full_disk_is_room_too(cache, source, make, monkeypatch):
+    a, b = (use(cache, source, name, make, seconds) for seconds, name in enumerate("ab", 1000))
+    free = SimpleNamespace(free=300)
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda folder: free)
+
+    cache.get(source, FP8, make, size=1000)
+
+    assert [path.exists() for path in (a, b)] == [False, True]
+
+
+def test_a_conversion_that_goes_on_keeps_its_part_and_needs_the_rest_only(tmp_path, source, make):
+    cache = Cache(tmp_path / "cache", limit=2500 / 1e9)
+    old = use(cache, source, "old", make, 1000)
+    path, _ = cache.get(source, FP8, make)
+    part = path.with_name(f"{path.name}.part")
+    path.rename(part)
+
+    def look(target):
+        assert part.exists()
+        assert old.exists()
+        part.unlink()
+        return make(target)
+
+    assert cache.get(source, FP8, look, size=1000)[0] == path
+
+
+def test_a_disk_without_locks_is_told(cache, source, make, monkeypatch):
+    def refuse(file):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(cache_module, "locked", refuse)
+
+    with pytest.raises(OutputError, match="cannot be used: Function not implemented"):
+        cache.get(source, FP8, make)
+    assert make.made == []

@@ -112,8 +112,8 @@ def test_every_tensor_begins_where_its_elements_are_aligned(write, ernie, target
     )
 
 
-def test_of_a_whole_checkpoint_only_the_diffusion_model_is_quantized(write, ernie, target):
-    prefix = "model.diffusion_model."
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "model."])
+def test_of_a_whole_checkpoint_only_the_diffusion_model_is_quantized(write, ernie, target, prefix):
     encoder = {
         "text_encoders.layers.0.mlp.gate_proj.weight": torch.zeros(64, 64).to(torch.float8_e4m3fn),
         "text_encoders.layers.0.mlp.gate_proj.comfy_quant": torch.tensor(
@@ -134,6 +134,16 @@ def test_of_a_whole_checkpoint_only_the_diffusion_model_is_quantized(write, erni
     assert sorted(set(quantization_of(Checkpoint(target)).values())) == ["float8_e4m3fn", "int8_tensorwise"]
     assert metadata(target)["_quantization_metadata"] == own
     assert "models/checkpoints" in report.text()
+
+
+def test_of_a_diffusion_model_under_a_prefix_the_layers_are_named_by_tensors_only(write, ernie, target):
+    source = write({f"net.{name}": tensor for name, tensor in ernie.items()})
+
+    report = convert(Checkpoint(source), target, Recipe(FP8))
+
+    assert load_file(target)["net.layers.0.mlp.gate_proj.weight"].dtype == torch.float8_e4m3fn
+    assert "_quantization_metadata" not in metadata(target)
+    assert "models/diffusion_models" in report.text()
 
 
 def test_activation_scales_are_written_for_fp8_and_not_for_int8(write, ernie, target):

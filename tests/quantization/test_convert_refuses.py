@@ -38,13 +38,20 @@ def only(*names):
 
 
 REFUSED = {
-    "cast to FP8": (eighth, "8 weights were cast to FP8"),
+    "cast to FP8": (eighth, "8 weights are in FP8 already"),
     "diffusers": (
         lambda tensors: {
             "x_embedder.weight": torch.zeros(64, 16),
             "transformer_blocks.0.attn.to_q.weight": torch.zeros(64, 64),
         },
-        "diffusers' format",
+        "the format of diffusers",
+    ),
+    "PixelDiT": (
+        lambda tensors: {
+            "core.pixel_embedder.proj.weight": torch.zeros(16, 3),
+            "core.pixel_blocks.0.adaLN_modulation.0.weight": torch.zeros(1536, 256),
+        },
+        "or of the model's makers",
     ),
     "LoRA": (lambda tensors: {"blocks.0.attn.to_q.lora_A.weight": torch.zeros(16, 64)}, "a LoRA"),
     "nothing to quantize": (
@@ -91,6 +98,19 @@ def test_what_cannot_be_quantized_is_refused(write, ernie, target, what):
         convert(Checkpoint(write(change(ernie))), target, Recipe(FP8))
 
     assert caught.value.hint
+    assert [path.name for path in target.parent.iterdir()] == ["source.safetensors"]
+
+
+def test_a_disk_without_locks_is_told_and_nothing_is_left(write, ernie, target, monkeypatch):
+    def refuse(file):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(journal, "locked", refuse)
+
+    with pytest.raises(OutputError, match="No locks available") as caught:
+        convert(Checkpoint(write(ernie)), target, Recipe(FP8))
+
+    assert caught.value.hint.startswith("choose a folder on a disk that can lock files")
     assert [path.name for path in target.parent.iterdir()] == ["source.safetensors"]
 
 

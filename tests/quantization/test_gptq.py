@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import pytest
 import torch
 from torch import Tensor
@@ -157,6 +159,19 @@ def test_what_does_not_help_held_out_inputs_is_not_kept(name: str) -> None:
 
     assert rounding.quantized is None
     assert rounding.hessian > rounding.nearest
+
+
+@pytest.mark.parametrize("name", ["fp8", "int8"])
+@pytest.mark.parametrize("silent", ["weight", "training", "held out"])
+def test_where_nothing_comes_out_nothing_is_gained(name: str, silent: str) -> None:
+    inputs = {part: torch.randn(2048, 256) * (part != silent) for part in ("training", "held out")}
+    weight = torch.randn(64, 256) * (silent != "weight")
+
+    rounding = round_by_hessian(FORMATS[name], weight, moments_of(inputs["training"], inputs["held out"]))
+
+    assert not rounding.helps
+    assert isfinite(rounding.nearest)
+    assert isfinite(rounding.hessian)
 
 
 @pytest.mark.parametrize("name", ["fp8", "int8"])

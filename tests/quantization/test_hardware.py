@@ -11,7 +11,6 @@ from promptmill.quantization.hardware import (
     best_format,
     device_of_server,
     runs,
-    this_device,
 )
 
 LARGE, SMALL = int(16.07e9), int(5e9)
@@ -73,7 +72,7 @@ def test_auto(device, large, small):
         (RTX_3060, "emulated", "natively", "emulated"),
         (T4, "emulated", "natively", "emulated"),
         (P40, "emulated", "not at all", "emulated"),
-        (RADEON, "emulated", "by PyTorch", "emulated"),
+        (RADEON, "not known", "by PyTorch", "emulated"),
         (CPU, "emulated", "by PyTorch", "emulated"),
         (APPLE, "not at all", "not at all", "not at all"),
     ],
@@ -161,7 +160,3 @@ def test_an_amd_card_is_none_of_nvidias():
     )
 
     assert (found.kind, found.capability) == ("rocm", None)
-
-
-def test_this_machine_has_a_device():
-    assert this_device().kind in ("cuda", "rocm", "cpu")
