@@ -54,7 +54,7 @@ def test_no_more_than_some_images_wait(module: Any) -> None:
         begun.acquire()
         late = threading.Thread(target=put_one_too_many, args=(behind,))
         late.start()
-        late.join(0.2)
+        late.join(1)
         has_to_wait = late.is_alive()
         go_on.release(module.WAITING + 1)
         late.join()
