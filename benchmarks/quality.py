@@ -3,7 +3,8 @@
 Prompts of pairs of object and colour that the checkpoint was not trained on, each in every format from the same seed. A
 classifier says which object, colour and background it sees; PSNR compares with the images of the checkpoint as it is. ComfyUI is
 told to compute in FP8 (--supports-fp8-compute), so activations are rounded as on a card; NVFP4's are not. Those "calibrated" are made by the
-node Calibrate Model, on 16 prompts of other pairs.
+node Calibrate Model, on 16 prompts of other pairs. GGUF's weights are rounded by the package gguf, converted back to FP16 and computed
+with as they are, as ComfyUI-GGUF does.
 
 usage: python benchmarks/quality.py [--prompts 200]
 """
@@ -25,12 +26,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import requests
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import promptmill
 from promptmill.driver import Request, run
@@ -39,6 +41,7 @@ from promptmill.driver.engine.demo.export import export
 from promptmill.quantization.checkpoint import Checkpoint
 from promptmill.quantization.convert import Recipe, convert
 from promptmill.quantization.formats import FORMATS
+from promptmill.quantization.selection import WEIGHT, select
 from promptmill.tools.demo_model.networks import Judge
 from promptmill.tools.demo_model.scenes import BACKGROUNDS, COLOURS, OBJECTS, Scene, caption, random_scene
 
@@ -48,6 +51,21 @@ PYTHON = os.environ.get("COMFYUI_PYTHON") or HOME / ".venv" / "bin" / "python"
 QUESTIONS = {"object": OBJECTS, "colour": COLOURS, "background": BACKGROUNDS}
 SAMPLING = {"steps": 8, "cfg": 2.5, "width": 128, "height": 128}
 SOURCE = "as it is (FP16)"
+GGUF = ("Q8_0", "Q4_0")
+"""8.5 and 4.5 bits a weight; what the package can write of GGUF's formats, the best and the smallest."""
+
+
+def in_gguf(checkpoint: Path, form: str) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors; the layers that INT8 would quantize, as they come back from GGUF."""
+    tensors = load_file(checkpoint)
+    kind = gguf.GGMLQuantizationType[form]
+    _, layers = select(Checkpoint(checkpoint), checkpoint.name, FORMATS["int8"], ())
+    for layer in layers:
+        if not layer.why_kept:
+            weight = tensors[layer.name + WEIGHT]
+            rounded = gguf.quants.dequantize(gguf.quants.quantize(weight.float().numpy(), kind), kind)
+            tensors[layer.name + WEIGHT] = torch.from_numpy(rounded).to(weight.dtype)
+    return tensors
 
 
 @contextmanager
@@ -150,6 +168,9 @@ def main() -> None:
         for form in FORMATS:
             convert(Checkpoint(checkpoint), models / f"{form}.safetensors", Recipe(FORMATS[form]))
             variants[f"{form}, to the nearest"] = (f"{form}.safetensors", "default")
+        for form in GGUF:
+            save_file(in_gguf(checkpoint, form), models / f"{form}.safetensors")
+            variants[f"GGUF {form}, weights only"] = (f"{form}.safetensors", "default")
         table, workflow = base / "unseen.csv", base / "workflow.json"
         with table.open("w", newline="", encoding="utf-8") as file:
             rows = [[f"R{number:04}", caption(scene), number] for number, scene in enumerate(scenes)]

@@ -120,30 +120,21 @@ def convert(
     )
 
 
+@dataclass(frozen=True)
 class Conversion:
     """The passes over a source."""
 
-    def __init__(
-        self,
-        source: Source,
-        target: Path,
-        recipe: Recipe,
-        device: str,
-        progress: Callable[[Progress], None],
-        journal: Journal,
-        each: Map,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._recipe = recipe
-        self._device = device
-        self._progress = progress
-        self._journal = journal
-        self._each = each
+    source: Source
+    target: Path
+    recipe: Recipe
+    device: str
+    progress: Callable[[Progress], None]
+    journal: Journal
+    each: Map
 
     def measure(self, layers: list[Layer]) -> list[Layer]:
         """Quantize every layer to see which are the worst, and keep those."""
-        after = sizes_after(layers, self._recipe.format)
+        after = sizes_after(layers, self.recipe.format)
         jobs = [
             Job(f"measured {layer.name}", layer.name + WEIGHT, 0, layer.info.nbytes, layer)
             for layer in layers
@@ -153,14 +144,14 @@ class Conversion:
         for job, weight in self._pass("measuring", jobs):
             if job.layer:
                 _, errors[job.layer.name] = self._quantize(job.layer, weight)
-                self._journal.note(job.key, errors[job.layer.name])
-                self._journal.flush()
-        left = keep_worst(layers, errors, after, self._recipe.budget)
+                self.journal.note(job.key, errors[job.layer.name])
+                self.journal.flush()
+        left = keep_worst(layers, errors, after, self.recipe.budget)
         if all(layer.why_kept for layer in left):
             raise CheckpointError(
                 "the budget keeps every layer",
-                where=name_of(self._source),
-                value=self._recipe.budget,
+                where=name_of(self.source),
+                value=self.recipe.budget,
                 hint="--budget 0.1",
             )
         return left
@@ -171,16 +162,16 @@ class Conversion:
         constants = {
             name: tensor
             for layer in weights.values()
-            for name, tensor in self._recipe.constants(layer).items()
+            for name, tensor in self.recipe.constants(layer).items()
         }
         layout = lay_out(
-            tensors_of(self._source, self._recipe, weights, constants),
-            metadata_of(self._source, self._recipe, weights.values()),
+            tensors_of(self.source, self.recipe, weights, constants),
+            metadata_of(self.source, self.recipe, weights.values()),
         )
         jobs = list(self._jobs(weights))
         errors = self._known(jobs)
         converted = 0
-        check_space(self._target.parent, layout.size - self._journal.room_taken)
+        check_space(self.target.parent, layout.size - self.journal.room_taken)
         with WriteBehind(BEHIND) as behind:
             start = {0: torch.frombuffer(bytearray(layout.header), dtype=torch.uint8)}
             start |= {layout.places[name]: tensor for name, tensor in constants.items()}
@@ -197,13 +188,13 @@ class Conversion:
                     for part, tensor in quantized.tensors.items()
                 }
                 behind.submit(job.size // 2, self._put, parts, job, error)
-        self._journal.finish()
+        self.journal.finish()
         return errors, converted
 
     def _jobs(self, weights: Mapping[str, Layer]) -> Iterator[Job]:
         """All that goes from the source to the target; large tensors of a file that are only copied, in pieces."""
-        for name, info in self._source.names.items():
-            whole = name in weights or not isinstance(self._source, Checkpoint)
+        for name, info in self.source.names.items():
+            whole = name in weights or not isinstance(self.source, Checkpoint)
             step = max(info.nbytes if whole else PIECE, 1)
             for start in range(0, info.nbytes, step):
                 size = min(step, info.nbytes - start)
@@ -211,44 +202,44 @@ class Conversion:
 
     def _known(self, jobs: list[Job]) -> dict[str, float]:
         """The errors of layers that an earlier call has done."""
-        done = self._journal.done
+        done = self.journal.done
         return {job.layer.name: done[job.key] or 0.0 for job in jobs if job.layer and job.key in done}
 
     def _pass(self, stage: str, jobs: list[Job]) -> Iterator[tuple[Job, torch.Tensor]]:
         """What is still to be done, each with what is read for it; progress is told after each."""
-        todo = [job for job in jobs if job.key not in self._journal.done]
+        todo = [job for job in jobs if job.key not in self.journal.done]
         total = sum(job.size for job in jobs)
         done = total - sum(job.size for job in todo)
-        self._progress(Progress(stage, "", done, total))
+        self.progress(Progress(stage, "", done, total))
         for job, data in read_ahead(todo, self._read, AHEAD):
             yield job, data
             done += job.size
-            self._progress(Progress(stage, job.name, done, total))
+            self.progress(Progress(stage, job.name, done, total))
 
     def _read(self, job: Job) -> torch.Tensor:
         if job.layer:
-            return self._source.read(job.name).contiguous()
-        if isinstance(self._source, Checkpoint):
-            return self._source.read_bytes(job.name, job.start, job.start + job.size)
-        return self._source.read(job.name).contiguous().reshape(-1).view(torch.uint8)
+            return self.source.read(job.name).contiguous()
+        if isinstance(self.source, Checkpoint):
+            return self.source.read_bytes(job.name, job.start, job.start + job.size)
+        return self.source.read(job.name).contiguous().reshape(-1).view(torch.uint8)
 
     def _quantize(self, layer: Layer, weight: torch.Tensor) -> tuple[Quantized, float]:
-        if self._recipe.rounding:
-            exact = weight.to(self._device, torch.float32)
-            if better := self._recipe.rounding(layer.name, exact):
-                found = self._recipe.format.dequantize(better, layer.info.shape)
+        if self.recipe.rounding:
+            exact = weight.to(self.device, torch.float32)
+            if better := self.recipe.rounding(layer.name, exact):
+                found = self.recipe.format.dequantize(better, layer.info.shape)
                 return better, relative_error(found, exact)
-        where = f"{name_of(self._source)}, {layer.name}"
-        return round_to_nearest(weight, self._recipe.format, where, self._device, self._each)
+        where = f"{name_of(self.source)}, {layer.name}"
+        return round_to_nearest(weight, self.recipe.format, where, self.device, self.each)
 
     def _put(
         self, parts: Mapping[int, torch.Tensor], job: Job | None = None, error: float | None = None
     ) -> None:
         for place, tensor in parts.items():
             stored = tensor.cpu().contiguous()
-            self._journal.write(place, buffer_of(stored))
+            self.journal.write(place, buffer_of(stored))
         if job:
-            self._journal.note(job.key, error)
+            self.journal.note(job.key, error)
 
 
 def _fingerprint(source: Checkpoint, recipe: Recipe, architecture: Architecture | None, device: str) -> str:
