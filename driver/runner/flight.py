@@ -15,6 +15,11 @@ class Stuck(PromptmillError):
 
     code = "timeout"
 
+    @classmethod
+    def of(cls, flight: Flight, timeout: float) -> Stuck:
+        """What is told of an attempt without progress for ``timeout`` seconds."""
+        return cls(f"no progress for {timeout:g} s", value=f"row {flight.job.row_number}", hint="--timeout")
+
 
 class Vanished(PromptmillError):
     """The server dropped the prompt without a trace; somebody may have cancelled it."""

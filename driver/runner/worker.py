@@ -1,15 +1,12 @@
-"""One server's thread: keeps the server full, notices what ends, and judges what goes wrong."""
+"""One server's thread: keeps the server full, notices what ends, and judges how it ended."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 from ...errors import PromptmillError, ServerError
 from ...table import KEYWORD
@@ -26,24 +23,17 @@ from ..comfy import (
 )
 from ..ledger import AttemptState, ClaimedJob, JobState, Ledger
 from ..workflow import Graph
-from .board import Board, RunEvent, ServerState
+from .board import Board, ServerState
 from .collect import Collector, DiskTrouble, End, ExecutionFailed, Outcome, Told
 from .flight import Flight, ServerDied, Stuck, Vanished, WorkerSettings
 from .flights import Flights
-
-Answer = TypeVar("Answer")
+from .health import Health
 
 TICK_SECONDS = 0.25
-PROBE_SECONDS = (0.5, 1.0, 2.0, 5.0)
-"""Waits between the probes of a server that does not answer."""
 CONNECT_SECONDS = 2.0
 """How long the first prompt waits for the websocket that would tell of it."""
-STRIKES = 3
-"""Device errors or refusals running after which a server is left."""
 SILENCES = 3
 """Ends running that only polling saw after which the websocket is opened anew."""
-FALLS = 5
-"""Falls without a finished job in between after which a server is left."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +80,7 @@ class ServerWorker(threading.Thread):
         self._stream = EventStream(
             client.url, self._inbox.put, ours=self._flights.__contains__, login=client.login
         )
-        self._abandoned: list[str] = []
-        self._server_sign = time.monotonic()
-        self._down_since: float | None = None
-        self._falls = 0
-        self._strikes = 0
-        self._stuck_looks = 0
+        self._health = Health(client, board, self._flights, settings, self._collect)
         self._unheard = 0
 
     # The loop
@@ -111,7 +96,7 @@ class ServerWorker(threading.Thread):
                 try:
                     self._turn()
                 except ServerError as error:
-                    self._leave(error.message)
+                    self._health.leave(error.message)
             self._take_back()
         except PromptmillError as error:
             self._board.stop_for(error)
@@ -122,13 +107,13 @@ class ServerWorker(threading.Thread):
             self._stream.stop()
 
     def _turn(self) -> None:
-        if self._down_since is not None:
-            self._probe()
-        else:
+        if self._health.answers:
             self._fill()
+        else:
+            self._health.probe()
         self._listen()
         self._poll()
-        self._watch()
+        self._health.watch()
 
     def _in_use(self) -> bool:
         if self._stop_asked.is_set() or self._board.fatal:
@@ -137,7 +122,7 @@ class ServerWorker(threading.Thread):
 
     def _fill(self) -> None:
         """Keep ``in_flight`` jobs on the server, while not too many of its images are still on their way."""
-        while self._in_use() and self._down_since is None:
+        while self._in_use() and self._health.answers:
             on_server = sum(not flight.heard for flight in self._flights)
             if on_server >= self._settings.in_flight or len(self._flights) >= 4 * self._settings.in_flight:
                 return
@@ -161,15 +146,15 @@ class ServerWorker(threading.Thread):
         except Rejected as error:
             self._flights.fail(flight, error)
             if error.server_changed:
-                self._strike(f"it has lost a node or a model: {error.message}")
+                self._health.strike(f"it has lost a node or a model: {error.message}")
         except NotSent as error:
             self._flights.release(flight, AttemptState.LOST, error.message)
-            self._fall(error)
+            self._health.fall(error)
         except Ambiguous:
             flight.doubtful = True
         except ServerError as error:
             self._flights.release(flight, AttemptState.LOST, error.message)
-            self._leave(error.message)
+            self._health.leave(error.message)
 
     def _listen(self) -> None:
         """Handle what has arrived; wait a tick when nothing has."""
@@ -186,7 +171,7 @@ class ServerWorker(threading.Thread):
                 self._hear(item)
 
     def _hear(self, event: Event) -> None:
-        now = self._server_sign = time.monotonic()
+        now = self._health.sign = time.monotonic()
         if event.kind is EventKind.DISCONNECTED:
             self._flights.suspect_memory_loss()
         if event.kind in (EventKind.CONNECTED, EventKind.DISCONNECTED):
@@ -215,7 +200,7 @@ class ServerWorker(threading.Thread):
         now = time.monotonic()
         for flight in self._flights.idle():
             patience = self._settings.poll if self._listens_to(flight) else TICK_SECONDS
-            if now - flight.asked >= patience and self._down_since is None:
+            if now - flight.asked >= patience and self._health.answers:
                 self._collect(flight)
 
     def _listens_to(self, flight: Flight) -> bool:
@@ -246,7 +231,7 @@ class ServerWorker(threading.Thread):
         flight.collecting = False
         flight.asked = time.monotonic()
         if isinstance(item.error, ServerGone):
-            self._fall(item.error)
+            self._health.fall(item.error)
         elif isinstance(item.error, ServerError):
             self._flights.fail(flight, item.error)
         elif isinstance(item.error, DiskTrouble):
@@ -274,7 +259,7 @@ class ServerWorker(threading.Thread):
             self._stream.reconnect()
 
     def _accepted(self, flight: Flight, outcome: Outcome) -> None:
-        self._falls = self._strikes = 0
+        self._health.has_worked()
         self._flights.accept(flight, outcome.files, outcome.seconds)
 
     def _not_yet(self, flight: Flight, outcome: Outcome) -> None:
@@ -285,7 +270,7 @@ class ServerWorker(threading.Thread):
             self._collect(flight)
         if outcome.running and not flight.started:
             flight.started = True
-            flight.sign = self._server_sign = time.monotonic()
+            flight.sign = self._health.sign = time.monotonic()
 
     def _refused(self, flight: Flight, outcome: Outcome) -> None:
         error = outcome.error
@@ -293,13 +278,13 @@ class ServerWorker(threading.Thread):
         kind = error.kind if isinstance(error, ExecutionFailed) else "other"
         self._flights.fail(flight, error)
         if kind == "out_of_memory":
-            self._ask(self._client.free)
+            self._health.ask(self._client.free)
         if kind == "cuda":
-            self._strike(f"device errors: {error.message}")
+            self._health.strike(f"device errors: {error.message}")
 
     def _cancelled(self, flight: Flight, _outcome: Outcome) -> None:
         if flight.cancelled is not None:
-            self._flights.fail(flight, self._stuck(flight))
+            self._flights.fail(flight, Stuck.of(flight, self._settings.timeout))
         elif self._on_cancel == "mark":
             self._flights.release(
                 flight, AttemptState.CANCELLED, "cancelled at the server", to=JobState.CANCELLED
@@ -322,118 +307,19 @@ class ServerWorker(threading.Thread):
             self._flights.release(
                 flight, AttemptState.LOST, "the answer to its submission was lost, and it did not arrive"
             )
-            self._strike("it hangs up when it is sent a prompt")
+            self._health.strike("it hangs up when it is sent a prompt")
         else:
             self._cancelled(flight, outcome)
 
-    # The server's health
-
-    def _strike(self, reason: str) -> None:
-        self._strikes += 1
-        if self._strikes == STRIKES:
-            self._leave(f"{STRIKES} times running {reason}")
-
-    def _fall(self, error: ServerGone) -> None:
-        if self._down_since is not None or self._line.state is ServerState.LEFT:
-            return
-        self._down_since = time.monotonic()
-        self._falls += 1
-        self._flights.suspect_memory_loss()
-        self._probes = iter(PROBE_SECONDS)
-        self._next_probe = self._down_since
-        self._board.set_server(self._client.url, ServerState.DOWN, error.message)
-        if self._falls > max(FALLS, self._settings.limit):
-            self._leave(f"it fell {self._falls} times without finishing a job")
-
-    def _probe(self) -> None:
-        assert self._down_since is not None
-        now = time.monotonic()
-        if now < self._next_probe:
-            return
-        try:
-            self._client.queue_remaining()
-        except ServerError as error:
-            self._next_probe = now + next(self._probes, PROBE_SECONDS[-1])
-            away = now - self._down_since
-            if away > self._settings.timeout:
-                self._leave(f"no answer for {away:.0f} s: {error.message}")
-            elif away > self._settings.handover and self._board.others_usable(self._client.url):
-                self._abandoned += self._flights.hand_back("its server does not answer")
-            return
-        self._down_since = None
-        self._server_sign = now
-        self._board.set_server(self._client.url, ServerState.UP)
-        while self._abandoned:
-            self._ask(partial(self._client.cancel, self._abandoned.pop()))
-        for flight in self._flights:
-            flight.sign = now
-            self._collect(flight)
-
-    def _watch(self) -> None:
-        """Look for the signs of a server that answers but does not work."""
-        if self._down_since is not None or not self._flights:
-            return
-        now = time.monotonic()
-        for flight in self._flights.idle():
-            if not flight.started:
-                continue
-            if flight.cancelled is not None:
-                if now - flight.cancelled > self._settings.reaction:
-                    self._flights.fail(flight, self._stuck(flight), killed_server=True)
-                    self._leave("it does not react: a prompt neither goes on nor can be cancelled")
-                    return
-            elif now - flight.sign > self._settings.timeout:
-                flight.cancelled = now
-                self._ask(partial(self._client.cancel, flight.job.attempt_id))
-        if any(flight.started or flight.collecting for flight in self._flights):
-            self._stuck_looks = 0
-        elif now - self._server_sign > self._settings.reaction:
-            self._look_at_the_queue(now)
-
-    def _ask(self, request: Callable[[], Answer]) -> Answer | None:
-        """Ask the server for something the run can do without."""
-        try:
-            return request()
-        except ServerGone as error:
-            self._fall(error)
-        except ServerError as error:
-            self._board.tell(RunEvent("note", error.message, server=self._client.url))
-        return None
-
-    def _look_at_the_queue(self, now: float) -> None:
-        """Prompts wait and none runs, twice running: the server's worker thread is dead."""
-        self._server_sign = now
-        state = self._ask(self._client.queue)
-        stuck = state is not None and state.pending and not state.running
-        self._stuck_looks = self._stuck_looks + 1 if stuck else 0
-        if self._stuck_looks == 2:
-            self._leave("its queue does not move: prompts wait and none runs")
-
-    def _stuck(self, flight: Flight) -> Stuck:
-        return Stuck(
-            f"no progress for {self._settings.timeout:g} s",
-            value=f"row {flight.job.row_number}",
-            hint="--timeout",
-        )
-
-    def _leave(self, reason: str) -> None:
-        """Give the server no more jobs in this run."""
-        self._board.set_server(self._client.url, ServerState.LEFT, reason)
-        if self._down_since is None:
-            self._cancel_all()
-        self._flights.hand_back(reason)
-
-    def _cancel_all(self) -> None:
-        for flight in self._flights.idle():
-            self._ask(partial(self._client.cancel, flight.job.attempt_id))
+    # The end
 
     def _take_back(self) -> None:
         """The end: what is still on the server is cancelled there and waits again in the ledger."""
         self._wait_for_collections()
         if self._line.state is ServerState.LEFT:
             self._flights.hand_back(self._line.reason)
-        elif self._down_since is None:
-            self._cancel_all()
+        elif self._health.answers:
+            self._health.cancel_all()
             for flight in self._flights:
                 self._flights.release(flight, AttemptState.CANCELLED, "the run was stopped")
 
