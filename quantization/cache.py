@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a conversion has written that runs, or was stopped: then the same choice goes on from it."""
+    """What a conversion has written that runs, or was stopped: then the same choice finishes it."""
 
     name: str
     size: int
@@ -135,12 +135,12 @@ class Cache:
 
         :raises CheckpointError: there is no such file in this cache, or another program holds it open.
         """
-        found = next((found for found in self.files() if found.name == name), None)
-        if found is None:
-            raise CheckpointError(
-                "there is no such file in the cache", value=name, hint="promptmill cache lists them"
-            )
         with self._usable(), self._lock() as ours:
+            found = next((found for found in self.files() if found.name == name), None)
+            if found is None:
+                raise CheckpointError(
+                    "there is no such file in the cache", value=name, hint="promptmill cache lists them"
+                )
             self._remove(found, ours)
         return found
 

@@ -42,7 +42,10 @@ class Journal:
         try:
             free = locked(self._lines)
         except OSError:
-            _remove(self._lines, self.path)
+            if self.path.stat().st_size:  # another conversion's
+                self._lines.close()
+            else:
+                _remove(self._lines, self.path)
             raise
         if not free or not os.fstat(self._lines.fileno()).st_nlink:
             self._lines.close()

@@ -59,7 +59,7 @@ def cache(
         source, format = (file.source, file.format) if isinstance(file, Entry) else ("", "part")
         output.result(
             f"{file.size / 1e9:6.2f} GB  {format:5}  {used}  {file.name}  "
-            + (f"from {source}" if source else "not done: the same choice goes on, where none runs"),
+            + (f"from {source}" if source else "not done: the same choice finishes it, where none runs"),
             {"name": file.name, "source": source, "format": format, "size": file.size, "used": used},
         )
     size = sum(file.size for file in files) / 1e9

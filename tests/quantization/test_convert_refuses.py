@@ -114,6 +114,21 @@ def test_a_disk_without_locks_is_told_and_nothing_is_left(write, ernie, target, 
     assert [path.name for path in target.parent.iterdir()] == ["source.safetensors"]
 
 
+def test_a_lock_that_fails_leaves_the_journal_of_another_conversion(write, ernie, target, monkeypatch):
+    def refuse(file):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    part, lines = journal.files_of(target)
+    part.write_bytes(b"weights")
+    lines.write_bytes(b"{}\n")
+    monkeypatch.setattr(journal, "locked", refuse)
+
+    with pytest.raises(OutputError, match="No locks available"):
+        convert(Checkpoint(write(ernie)), target, Recipe(FP8))
+
+    assert (part.read_bytes(), lines.read_bytes()) == (b"weights", b"{}\n")
+
+
 def test_part_of_a_model_is_refused_and_a_single_part_is_not(write, ernie, target):
     part, whole = "model-00001-of-00003.safetensors", "model-00001-of-00001.safetensors"
 
